@@ -1,0 +1,324 @@
+"""What is known of a run: its spec, its states and the moves between them, its attempts, its reason.
+
+Everything here crosses a boundary (HTTP, store, ``run.json``), hence pydantic; nothing here touches a disk or a network.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+
+RUN_ID = re.compile(r"r-[a-z2-7]{10}")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_run_id() -> str:
+    """A fresh run id: ``r-`` and 10 random lower-case base-32 letters (50 bits)."""
+    return "r-" + "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def _aware(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _iso_z(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[datetime, AfterValidator(_aware), PlainSerializer(_iso_z, return_type=str, when_used="json")]
+
+
+class Record(BaseModel):
+    """Base of all that crosses a boundary: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunState(StrEnum):
+    """Where a run is. Final states are never left."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT, RunState.LOST}
+)
+"""A run is final only when no further attempt is due."""
+
+RUN_MOVES: dict[RunState, frozenset[RunState]] = {
+    RunState.CREATED: frozenset({RunState.QUEUED, RunState.CANCELLED, RunState.FAILED}),
+    RunState.QUEUED: frozenset({RunState.STARTING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    RunState.STARTING: frozenset({RunState.RUNNING, RunState.QUEUED, *FINAL_STATES}),
+    RunState.RUNNING: frozenset({RunState.QUEUED, *FINAL_STATES}),
+    **{state: frozenset() for state in FINAL_STATES},
+}
+"""The moves a run may make; a retry is the move back to ``queued``."""
+
+
+class AttemptState(StrEnum):
+    """Where one try at a run is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    PREEMPTED = "preempted"
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in {AttemptState.STARTING, AttemptState.RUNNING}
+
+
+class Reason(StrEnum):
+    """Why an attempt ended as it did, or why a run waits. A closed list; the sentences are in `REASON_TEXT`."""
+
+    CODE_ERROR = "code_error"
+    IMPORT_ERROR = "import_error"
+    MISSING_FILE = "missing_file"
+    OUT_OF_MEMORY = "out_of_memory"
+    CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
+    DISK_FULL = "disk_full"
+    KILLED = "killed"
+    DEADLINE = "deadline"
+    QUEUE_DEADLINE = "queue_deadline"
+    STALLED = "stalled"
+    CANCELLED_BY_USER = "cancelled_by_user"
+    PREEMPTED = "preempted"
+    AGENT_LOST = "agent_lost"
+    REQUIREMENTS = "requirements"
+    KERNEL_MISSING = "kernel_missing"
+    START_FAILED = "start_failed"
+    WAITS_FOR_USER_LIMIT = "waits_for_user_limit"
+    WAITS_FOR_ACCELERATOR = "waits_for_accelerator"
+    WAITS_FOR_CAPACITY = "waits_for_capacity"
+
+
+REASON_TEXT: dict[Reason, tuple[str, str]] = {
+    Reason.CODE_ERROR: ("The code raised an error.", "Read the traceback in the log, mend the code and submit again."),
+    Reason.IMPORT_ERROR: (
+        "A module that the code imports is not in the image.",
+        "Put the package into a requirements.txt beside the work, or pick another image.",
+    ),
+    Reason.MISSING_FILE: (
+        "A file that the code opens is not there.",
+        "Give the file along with --include, or read it from a data root.",
+    ),
+    Reason.OUT_OF_MEMORY: ("The run used more memory than its machine has.", "Pick a larger machine or a smaller batch."),
+    Reason.CUDA_OUT_OF_MEMORY: ("The GPU's memory was not enough.", "Use a smaller batch or a GPU with more memory."),
+    Reason.DISK_FULL: ("The disk is full.", "Free some space, or write less, and submit again."),
+    Reason.KILLED: ("The run's process was killed from outside.", "Submit again; ask whoever ended it if it recurs."),
+    Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or resume from the last checkpoint."),
+    Reason.QUEUE_DEADLINE: ("The run waited longer than its queue limit.", "Give a longer --queue-timeout or a smaller machine."),
+    Reason.STALLED: ("The run gave no sign of life for too long.", "Look at the log's end; give a longer stall limit if it just computes."),
+    Reason.CANCELLED_BY_USER: ("The run was cancelled.", "Submit again when you want it."),
+    Reason.PREEMPTED: ("The run had to give its place away.", "It is queued again and goes on from its last checkpoint."),
+    Reason.AGENT_LOST: (
+        "The run's supervising process died, and its work ended with it.",
+        "Submit again, or give --retries so that this happens by itself.",
+    ),
+    Reason.REQUIREMENTS: ("The packages that the work asks for could not be installed.", "Read the installer's words in the log."),
+    Reason.KERNEL_MISSING: ("The notebook's kernel could not be started.", "Pick an image that has a Python kernel."),
+    Reason.START_FAILED: ("The run could not be started.", "Try again; run 'atelier doctor' if it recurs."),
+    Reason.WAITS_FOR_USER_LIMIT: ("Your other runs use all that one user may.", "Wait for one to end, or cancel one."),
+    Reason.WAITS_FOR_ACCELERATOR: ("All accelerators of this kind are in use.", "Wait, or pick another machine."),
+    Reason.WAITS_FOR_CAPACITY: ("The machine is busy with other runs.", "Wait, or pick a smaller machine."),
+}
+"""Reason → (one plain sentence, one next action)."""
+
+RETRYABLE = frozenset({Reason.AGENT_LOST, Reason.KILLED, Reason.CODE_ERROR, Reason.STALLED, Reason.START_FAILED, Reason.PREEMPTED,
+                       Reason.OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY, Reason.DISK_FULL})
+"""Reasons after which a run with retries left is tried again."""
+
+
+class WorkKind(StrEnum):
+    """What the work is."""
+
+    NOTEBOOK = "notebook"
+    SCRIPT = "script"
+    MODULE = "module"
+    FUNCTION = "function"
+
+
+class Work(Record):
+    """The code that a run executes, inside its bundle.
+
+    ``target`` is a POSIX path within the bundle for a notebook or a script, ``package.module`` for a module and
+    ``package.module:function`` for a function. ``folder`` is the working directory within the bundle, also
+    ``sys.path[0]``; ``"."`` is the bundle's root.
+    """
+
+    kind: WorkKind
+    target: str = Field(min_length=1, max_length=1024)
+    folder: str = Field(default=".", max_length=1024)
+
+
+class RunSpec(Record):
+    """What a user asks for. ``image`` and ``machine`` are names of the catalog; None is its default."""
+
+    kind: Literal["job"] = "job"
+    work: Work
+    bundle: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the bundle")
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    image: str | None = None
+    python: str | None = Field(default=None, description="interpreter of the image 'current'; only on one machine")
+    machine: str | None = None
+    nodes: int = Field(default=1, ge=1, le=1024)
+    retries: int = Field(default=0, ge=0, le=100)
+    timeout_s: float | None = Field(default=None, gt=0)
+    queue_timeout_s: float | None = Field(default=None, gt=0)
+    stall_timeout_s: float | None = Field(default=None, gt=0)
+    name: str | None = Field(default=None, max_length=200)
+    project: str | None = Field(default=None, max_length=200)
+    data: list[str] = Field(default_factory=list, max_length=100)
+
+
+class Progress(Record):
+    """How far a run is: ``done`` of ``total`` (None when unknown). ``left_s`` needs two points, else None."""
+
+    done: float
+    total: float | None = None
+    left_s: float | None = None
+    at: Moment
+
+
+class ErrorReport(Record):
+    """The user's own traceback and where in his code it ended."""
+
+    kind: str
+    message: str
+    traceback: str
+    cell: int | None = Field(default=None, description="index of the notebook cell, counted from 1 over code cells")
+    file: str | None = None
+    line: int | None = None
+
+
+class Environment(Record):
+    """What the run gets beside its code: the image, and its packages as a lock (``name==version`` lines, sorted)."""
+
+    image: str
+    python: str
+    lock_sha256: str
+    requirements_sha256: str | None = None
+
+
+class Source(Record):
+    """Where the code came from: git revision and whether it was changed, files of the bundle, warnings of the capture."""
+
+    git_revision: str | None = None
+    git_dirty: bool = False
+    root: str | None = Field(default=None, description="folder on the submitting machine that the bundle was made from")
+    files: int = 0
+    size_bytes: int = 0
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Attempt(Record):
+    """One try at a run."""
+
+    n: int
+    state: AttemptState
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    error: ErrorReport | None = None
+    created_at: Moment
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
+    last_seen_at: Moment | None = None
+    log_size_bytes: int = 0
+    usage: dict[str, float] = Field(default_factory=dict, description="newest cpu_percent, memory_bytes, gpu_percent …")
+
+
+class Run(Record):
+    """The whole record of a run, as every client sees it and as ``run.json`` keeps it."""
+
+    id: str
+    owner: str
+    project: str
+    name: str
+    spec: RunSpec
+    state: RunState
+    desired: Literal["finished", "cancelled"] = "finished"
+    reason: Reason | None = None
+    message: str = Field(default="", description="the state in one plain sentence")
+    hint: str = Field(default="", description="one next action; empty when none is due")
+    image: str
+    machine: str
+    queue_position: int | None = None
+    progress: Progress | None = None
+    attempts: list[Attempt] = Field(default_factory=list)
+    environment: Environment | None = None
+    source: Source = Field(default_factory=Source)
+    metrics: dict[str, float | None] = Field(default_factory=dict, description="newest value of each metric; null is not finite")
+    artifacts: int = 0
+    warnings: list[str] = Field(default_factory=list)
+    created_at: Moment
+    queued_at: Moment | None = None
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
+    epoch: int = 0
+    version: int = Field(default=1, description="schema of this record")
+
+
+class Artifact(Record):
+    """A file that a run left: ``saved`` by ``job.save()``, ``written`` in its working directory, or a part of a ``model``."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    kind: Literal["saved", "written", "model", "checkpoint", "notebook"] = "written"
+    attempt: int
+    created_at: Moment
+
+
+class ModelVersion(Record):
+    """An immutable packaged model. ``card`` is the whole ``model.json`` of the package (signature, formats, parity, lineage)."""
+
+    name: str
+    version: int
+    owner: str
+    project: str
+    run: str | None = None
+    aliases: list[str] = Field(default_factory=list)
+    card: dict[str, Any]
+    files: list[ModelFile]
+    size_bytes: int
+    created_at: Moment
+
+
+class ModelFile(Record):
+    """One file of a model package, by its content."""
+
+    path: str
+    size_bytes: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+ModelVersion.model_rebuild()
+
+
+class Page(Record):
+    """One page of a list; ``next`` is an opaque token or None at the end."""
+
+    items: list[Any]
+    next: str | None = None

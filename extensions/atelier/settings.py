@@ -1,0 +1,234 @@
+"""``atelier.yaml``: the catalog, the limits, where state lies; read, checked, and refused with the line when wrong."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+
+from atelier.errors import NotAllowed, RefusedInput
+from atelier.quantities import parse_bytes, parse_cpu, parse_duration
+from atelier.records import Record
+
+
+
+def _checked(parse: Callable[[Any], Any]) -> BeforeValidator:
+    """A parser of `atelier.quantities` as a pydantic validator, which knows only ValueError."""
+
+    def check(value: Any) -> Any:
+        try:
+            return parse(value)
+        except RefusedInput as problem:
+            raise ValueError(f"{problem.message} {problem.hint}") from problem
+
+    return BeforeValidator(check)
+
+
+Bytes = Annotated[int, _checked(parse_bytes)]
+Cores = Annotated[float, _checked(parse_cpu)]
+Seconds = Annotated[float, _checked(parse_duration)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+
+
+class _Setting(Record):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(_Setting):
+    """A prebuilt framework environment. ``python`` is its interpreter on one machine, ``container`` its reference in a cluster."""
+
+    name: Name
+    title: str = ""
+    framework: str = ""
+    version: str = ""
+    python: str | None = None
+    container: str | None = None
+    min_driver: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class Machine(_Setting):
+    """A size a user may ask for. ``accelerators`` maps a resource name to a count, e.g. ``{"nvidia.com/gpu": 1}``."""
+
+    name: Name
+    title: str = ""
+    cpu: Cores = 1.0
+    memory: Bytes = 2 * 2**30
+    accelerators: dict[str, int] = Field(default_factory=dict)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    spot: bool = False
+    price_per_hour: float = Field(default=0.0, ge=0)
+    groups: tuple[str, ...] = ()
+
+
+class Root(_Setting):
+    """A named folder or bucket of data that users may browse."""
+
+    name: Name
+    url: str
+    title: str = ""
+    groups: tuple[str, ...] = ()
+    writable: bool = False
+
+
+class Catalog(_Setting):
+    """What users may pick from. An empty ``groups`` means everyone; the first entry a user may use is the default."""
+
+    images: tuple[Image, ...] = ()
+    machines: tuple[Machine, ...] = ()
+    roots: tuple[Root, ...] = ()
+
+    def image(self, name: str | None, groups: Iterable[str]) -> Image:
+        """The image of that name, or the first allowed one for None.
+
+        Raises
+        ------
+        RefusedInput
+            ``unknown_image``: no such image; the known ones are in the detail.
+        NotAllowed
+            ``image_not_allowed``: none of the caller's groups may use it.
+        """
+        return _pick("image", self.images, name, groups)
+
+    def machine(self, name: str | None, groups: Iterable[str]) -> Machine:
+        """The machine of that name, or the first allowed one; raises as `image`, with ``unknown_machine``."""
+        return _pick("machine", self.machines, name, groups)
+
+
+Named = TypeVar("Named", Image, Machine)
+
+
+def may_use(entry: Image | Machine | Root, groups: Iterable[str]) -> bool:
+    """Whether a member of these groups may use an entry of the catalog."""
+    return not entry.groups or bool(set(entry.groups) & set(groups))
+
+
+def _pick(what: str, entries: tuple[Named, ...], name: str | None, groups: Iterable[str]) -> Named:
+    allowed = [entry for entry in entries if may_use(entry, groups)]
+    known = [entry.name for entry in allowed]
+    if name is None:
+        if allowed:
+            return allowed[0]
+        raise RefusedInput(f"no_{what}", f"The catalog has no {what} for you.", hint="Ask the administrator to add one.")
+    for entry in entries:
+        if entry.name == name:
+            if entry in allowed:
+                return entry
+            raise NotAllowed(
+                f"{what}_not_allowed", f"You may not use the {what} {name!r}.", hint=f"You may use: {', '.join(known)}."
+            )
+    nearest = difflib.get_close_matches(name, known, 1)
+    raise RefusedInput(
+        f"unknown_{what}",
+        f"There is no {what} {name!r}.",
+        hint=(f"Did you mean {nearest[0]!r}? " if nearest else "") + f"Known: {', '.join(known) or 'none'}.",
+        detail={"known": known, "nearest": nearest[0] if nearest else None},
+    )
+
+
+class Limits(_Setting):
+    """What one user may use at once, and what one run may make. None is no limit."""
+
+    runs_per_user: int | None = Field(default=None, ge=1)
+    cpu_per_user: Cores | None = None
+    memory_per_user: Bytes | None = None
+    bundle_size: Bytes = 100 * 2**20
+    artifact_size: Bytes = 10 * 2**30
+    log_size: Bytes = 256 * 2**20
+    preview_bytes: Bytes = 32 * 10**6
+    preview_time: Seconds = 5.0
+
+
+class Kubernetes(_Setting):
+    """The cluster backend's own settings."""
+
+    namespace: str
+    queue: str | None = None
+
+
+class Settings(_Setting):
+    """All of ``atelier.yaml``."""
+
+    accounts: Literal["one", "system"] = "one"
+    catalog: Catalog = Catalog()
+    limits: Limits = Limits()
+    database: str | None = None
+    blobs: str | None = None
+    backend: Literal["local"] | dict[Literal["kubernetes"], Kubernetes] = "local"
+
+
+def atelier_home(environ: dict[str, str] | None = None) -> Path:
+    """The folder of all state: ``$ATELIER_HOME``, else ``~/.local/share/atelier``."""
+    given = (os.environ if environ is None else environ).get("ATELIER_HOME")
+    return Path(given).expanduser().absolute() if given else Path.home() / ".local" / "share" / "atelier"
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in a file; the defaults when there is none.
+
+    Raises
+    ------
+    RefusedInput
+        ``bad_settings``: not YAML, an unknown key (with the nearest known), a wrong unit; names file and line.
+    """
+    if not path.exists():
+        return Settings()
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise RefusedInput("bad_settings", f"{path} is not YAML: {problem}", hint="Mend the line named above.") from problem
+    try:
+        return Settings.model_validate(content or {})
+    except ValidationError as problem:
+        raise RefusedInput("bad_settings", _explain(path, tree, problem), hint="Run 'atelier doctor' after mending it.") from problem
+
+
+def _explain(path: Path, tree: yaml.Node | None, problem: ValidationError) -> str:
+    lines = []
+    for error in problem.errors():
+        place = ".".join(str(part) for part in error["loc"])
+        words = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            words = _unknown_key(error["loc"])
+        lines.append(f"{path}:{_line_of(tree, error['loc'])}: {place}: {words}")
+    return "\n".join(lines)
+
+
+def _unknown_key(place: tuple[int | str, ...]) -> str:
+    known = _known_keys(place)
+    nearest = difflib.get_close_matches(str(place[-1]), known, 1)
+    return "unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "") + f" Known here: {', '.join(known)}."
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    parts: dict[str, type[Record]] = {
+        "catalog": Catalog, "images": Image, "machines": Machine, "roots": Root, "limits": Limits, "kubernetes": Kubernetes,
+    }
+    model: type[Record] = Settings
+    for part in place[:-1]:
+        model = parts.get(str(part), model)
+    return sorted(model.model_fields)
+
+
+def _line_of(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:
+    line = 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            match = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if match is None:
+                break
+            line, node = match[0].start_mark.line + 1, match[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
