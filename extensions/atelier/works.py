@@ -1,0 +1,364 @@
+"""What a work is and which parameters it takes, found by reading its source; nothing of the user's is ever run."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from atelier.arguments import argparse_parameters, script_arguments
+from atelier.errors import RefusedInput
+from atelier.parameters import (
+    Parameter,
+    check_name,
+    check_params,
+    literal_of,
+    parameter_of,
+    parameters_source,
+    value_from_text,
+)
+from atelier.records import Work, WorkKind
+from atelier.sources import Cell, comments, empty_work, notebook_cells, parse_cell, parse_file
+
+__all__ = [
+    "FoundWork",
+    "Parameter",
+    "check_name",
+    "check_params",
+    "check_work",
+    "find_work",
+    "inspect_work",
+    "module_file",
+    "parameters_source",
+    "script_argv",
+    "value_from_text",
+]
+
+Read = Callable[[str], bytes]
+"""Gives the content of a file by its POSIX path within the root or bundle; raises FileNotFoundError when there is none."""
+
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?")
+_FORMS = "Give notebook.ipynb, script.py, package.module or package.module:function."
+
+
+@dataclass(frozen=True)
+class FoundWork:
+    """A work on this machine.
+
+    ``path`` is the absolute file that holds it, ``folder`` the absolute working directory of its run, ``target`` the file's
+    name for a notebook or script, else ``package.module`` or ``package.module:function``.
+    """
+
+    kind: WorkKind
+    target: str
+    path: Path
+    folder: Path
+
+
+def find_work(text: str, cwd: Path) -> FoundWork:
+    """The work that a user names.
+
+    Parameters
+    ----------
+    text : str
+        ``notebook.ipynb``, ``script.py`` (relative to cwd or absolute), ``package.module`` or ``package.module:function``;
+        modules are looked for in cwd, its ``src``, and upwards to the top of the git repository around it.
+    cwd : Path
+        Where relative names begin.
+
+    Raises
+    ------
+    RefusedInput
+        ``work_not_found``, ``work_is_directory``, ``empty_work``, ``unknown_work`` (none of the four forms, not a file).
+    """
+    named = text.strip()
+    if not named or "\0" in named:
+        raise RefusedInput("unknown_work", f"{text!r} names no work.", hint=_FORMS)
+    is_path = named.endswith((".ipynb", ".py")) or "/" in named
+    if is_path or not _DOTTED.fullmatch(named) or (cwd / named).is_file():
+        return _find_file(named, cwd)
+    return _find_module(named, cwd)
+
+
+def _find_file(named: str, cwd: Path) -> FoundWork:
+    given = cwd / Path(named).expanduser()
+    path = given.parent.resolve() / given.name
+    try:
+        status = path.stat()
+    except OSError as problem:
+        raise _not_found(named, path) from problem
+    if stat.S_ISDIR(status.st_mode):
+        raise _is_directory(named)
+    kinds = {".ipynb": WorkKind.NOTEBOOK, ".py": WorkKind.SCRIPT}
+    if path.suffix not in kinds or not stat.S_ISREG(status.st_mode):
+        raise RefusedInput("unknown_work", f"{named!r} is neither a notebook nor a Python file.", hint=_FORMS)
+    if status.st_size == 0:
+        raise empty_work(named)
+    return FoundWork(kinds[path.suffix], path.name, path, path.parent)
+
+
+def _is_directory(named: str) -> RefusedInput:
+    return RefusedInput("work_is_directory", f"{named!r} is a folder.", hint="Name the notebook or script in it.")
+
+
+def _not_found(named: str, path: Path) -> RefusedInput:
+    try:
+        known = [entry.name for entry in path.parent.iterdir() if entry.suffix in {".ipynb", ".py"}]
+    except OSError:
+        known = []
+    near = difflib.get_close_matches(path.name, known, 1)
+    return RefusedInput(
+        "work_not_found",
+        f"There is no file {named!r}.",
+        hint=f"Did you mean {near[0]!r}?" if near else "Look at the name, and at the folder you are in.",
+        detail={"path": str(path), "nearest": near[0] if near else None},
+    )
+
+
+def _find_module(named: str, cwd: Path) -> FoundWork:
+    module, _, function = named.partition(":")
+    for folder in _import_folders(cwd.resolve()):
+        file = module_file(lambda name, base=folder: (base / name).read_bytes(), module, run=not function)  # type: ignore[misc]
+        if file is not None:
+            return FoundWork(WorkKind.FUNCTION if function else WorkKind.MODULE, named, folder / file, folder)
+    if not function and (cwd / named).is_dir():
+        raise _is_directory(named)
+    if not function and (cwd / f"{named}.ipynb").exists():
+        raise _not_found(f"{named}.ipynb" if (cwd / f"{named}.ipynb").is_dir() else named, cwd / named)
+    raise RefusedInput(
+        "work_not_found",
+        f"There is no module {module!r} in {cwd} or above it.",
+        hint="Go to the folder that holds the package, or name the file. " + _FORMS,
+        detail={"module": module},
+    )
+
+
+def _import_folders(cwd: Path) -> Iterator[Path]:
+    """cwd and its ``src``; then the folders above it with theirs, up to the top of the git repository around cwd."""
+    top = next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
+    for folder in (cwd, *cwd.parents):
+        yield folder
+        yield folder / "src"
+        if folder == top:
+            return
+
+
+def module_file(read: Read, module: str, *, run: bool = False) -> str | None:
+    """The file of a module below a folder, as a POSIX path; None when it is not there.
+
+    With ``run`` it is the file that ``python -m`` executes: ``package/__main__.py`` instead of ``package/__init__.py``.
+    """
+    stem = module.replace(".", "/")
+    for name in (f"{stem}/__main__.py" if run else f"{stem}/__init__.py", f"{stem}.py"):
+        try:
+            read(name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue
+        return name
+    return None
+
+
+def check_work(read: Read, work: Work, params: Mapping[str, Any]) -> tuple[Parameter, ...] | None:
+    """`inspect_work`, then `check_params` of the given values; returns the parameters."""
+    parameters = inspect_work(read, work)
+    check_params(parameters, params, notebook=work.kind is WorkKind.NOTEBOOK)
+    return parameters
+
+
+def inspect_work(read: Read, work: Work) -> tuple[Parameter, ...] | None:
+    """The parameters of a work, in their order in the source.
+
+    Parameters
+    ----------
+    read : callable
+        Gives a file's bytes by its path in the bundle or folder; FileNotFoundError when there is none.
+    work : Work
+        What to look at.
+
+    Returns
+    -------
+    tuple of Parameter, or None
+        None when they can't be known: a script without argparse, a function with ``**kwargs``.
+
+    Raises
+    ------
+    RefusedInput
+        ``work_not_found``, ``empty_work``, ``bad_notebook``, ``not_python``, ``syntax_error``, ``unknown_work`` (no such function).
+    """
+    if work.kind is WorkKind.NOTEBOOK:
+        return _notebook_parameters(_read_work(read, work.target), work.target)
+    if work.kind is WorkKind.SCRIPT:
+        return argparse_parameters(parse_file(_read_work(read, work.target), work.target))
+    module, _, function = work.target.partition(":")
+    if function:
+        return _function_parameters(lambda name: read(_joined(work.folder, name)), module, function)
+    file = module_file(lambda name: read(_joined(work.folder, name)), module, run=True)
+    path = _joined(work.folder, file or module.replace(".", "/") + ".py")
+    return argparse_parameters(parse_file(_read_work(read, path), path))
+
+
+def script_argv(read: Read, work: Work, params: Mapping[str, Any]) -> list[str]:
+    """The command line of a script or module for these values; ``--name=value`` where its parser can't be known."""
+    path = work.target
+    if work.kind is not WorkKind.SCRIPT:
+        file = module_file(lambda name: read(_joined(work.folder, name)), work.target, run=True)
+        path = _joined(work.folder, file or work.target.replace(".", "/") + ".py")
+    return script_arguments(parse_file(_read_work(read, path), path), params)
+
+
+def _joined(folder: str, name: str) -> str:
+    return str(PurePosixPath(folder, name))
+
+
+def _read_work(read: Read, name: str) -> bytes:
+    try:
+        return read(name)
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise RefusedInput("work_not_found", f"There is no file {name!r}.", hint="Look at the name.") from problem
+    except IsADirectoryError as problem:
+        raise _is_directory(name) from problem
+    except PermissionError as problem:
+        raise RefusedInput(
+            "work_not_readable", f"{name!r} may not be read.", hint="Change its permissions."
+        ) from problem
+
+
+def _notebook_parameters(content: bytes, name: str) -> tuple[Parameter, ...]:
+    cells = notebook_cells(content, name)
+    trees = [parse_cell(cell, name) for cell in cells]
+    for cell, tree in zip(cells, trees, strict=True):
+        if "parameters" in cell.tags:
+            return _assigned(cell, tree)
+    return ()
+
+
+def _assigned(cell: Cell, tree: ast.Module) -> tuple[Parameter, ...]:
+    notes = comments(cell.source)
+    found: dict[str, Parameter] = {}
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign):
+            targets: list[ast.expr] = [node.target]
+            annotation = node.annotation
+        elif isinstance(node, ast.Assign):
+            targets, annotation = node.targets, None
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                help_text = notes.get(node.end_lineno or node.lineno, "")
+                found[target.id] = parameter_of(target.id, node.value, annotation, help_text)
+    return tuple(found.values())
+
+
+def _function_parameters(read: Read, module: str, function: str) -> tuple[Parameter, ...] | None:
+    file = module_file(read, module)
+    if file is None:
+        raise RefusedInput("work_not_found", f"There is no module {module!r} in the code.", hint=_FORMS)
+    known: set[str] = set()
+    node, source = _find_function(read, module, function, known, 0)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return _signature(node, comments(source))
+    if node is not None:
+        return None
+    near = difflib.get_close_matches(function, sorted(known), 1)
+    raise RefusedInput(
+        "unknown_work",
+        f"The module {module!r} has no function {function!r}.",
+        hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(sorted(known)) or 'none'}.",
+        detail={"known": sorted(known), "nearest": near[0] if near else None},
+    )
+
+
+def _find_function(read: Read, module: str, name: str, known: set[str], depth: int) -> tuple[ast.AST | None, str]:
+    """The node that binds a name in a module, followed through ``from … import``; its functions' names go to ``known``."""
+    file = module_file(read, module)
+    if file is None or depth > 16:
+        return None, ""
+    content = read(file)
+    if not content.strip():
+        return None, ""
+    tree = parse_file(content, file)
+    bound: ast.AST | None = None
+    for node in _statements(tree.body):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            known.add(node.name)
+            bound = node if node.name == name else bound
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.asname or alias.name: alias.name for alias in node.names}
+            source_name = names.get(name, name if "*" in names else "")
+            if source_name:
+                package = module if file.endswith("/__init__.py") else module.rpartition(".")[0]
+                bound = _import_target(node, package, source_name) if name in names or bound is None else bound
+        elif isinstance(node, ast.ClassDef):
+            bound = node if node.name == name else bound
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            bound = node if any(isinstance(target, ast.Name) and target.id == name for target in targets) else bound
+    if isinstance(bound, _Elsewhere):
+        there, source = _find_function(read, bound.module, bound.name, known, depth + 1)
+        return (there, source) if there is not None or bound.star else (bound, "")
+    return bound, content.decode("utf-8", "replace")
+
+
+class _Elsewhere(ast.AST):
+    """A name that an import binds: where it is defined."""
+
+    module: str
+    name: str
+    star: bool
+
+
+def _import_target(node: ast.ImportFrom, package: str, name: str) -> _Elsewhere:
+    target = _Elsewhere()
+    parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+    target.module = ".".join([part for part in (*parents, node.module or "") if part])
+    target.name = name
+    target.star = any(alias.name == "*" for alias in node.names)
+    return target
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a module's top level, also those below ``if`` and ``try``."""
+    for node in body:
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                yield from _statements(getattr(node, field, []))
+        for handler in getattr(node, "handlers", []):
+            yield from _statements(handler.body)
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, notes: dict[int, str]) -> tuple[Parameter, ...] | None:
+    if node.args.kwarg is not None or any(_replaces_signature(decorator) for decorator in node.decorator_list):
+        return None
+    named = [*node.args.posonlyargs, *node.args.args]
+    defaults: list[ast.expr | None] = [None] * (len(named) - len(node.args.defaults)) + list(node.args.defaults)
+    for argument, default in list(zip(named, defaults, strict=True))[: len(node.args.posonlyargs)]:
+        if default is None:
+            raise RefusedInput(
+                "unknown_work",
+                f"{node.name!r} takes {argument.arg!r} by position only; parameters are given by name.",
+                hint="Remove the '/' from its signature.",
+            )
+    pairs = [*zip(named, defaults, strict=True)][len(node.args.posonlyargs) :]
+    pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return tuple(
+        parameter_of(argument.arg, default, argument.annotation, _note(notes, node, argument))
+        for argument, default in pairs
+    )
+
+
+def _note(notes: dict[int, str], node: ast.AST, argument: ast.arg) -> str:
+    alone = getattr(node, "lineno", 0) != argument.lineno
+    return notes.get(argument.lineno, "") if alone else ""
+
+
+def _replaces_signature(decorator: ast.expr) -> bool:
+    """Whether a decorator (click's, typer's, hydra's) makes a callable with another signature."""
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(target, ast.Attribute) and target.attr in {"command", "group", "main"}
