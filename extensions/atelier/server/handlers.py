@@ -1,0 +1,81 @@
+"""Handlers of what the extension does itself: submit, copy back, the root ``home``; ends with the table of addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tornado import web
+
+from atelier.errors import RefusedInput, Unavailable
+from atelier.server.base import AtelierHandler
+from atelier.server.copies import CopyOrder, copy_back
+from atelier.server.folders import path_below
+from atelier.server.pages import EventsSocket
+from atelier.server.passed import ServiceHandler
+
+SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
+HOME = {"name": "home", "title": "Home", "writable": True}
+
+
+class LocalHandler(AtelierHandler):
+    """An endpoint that reads or writes below the server's root folder."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that the file browser shows; Unavailable when its files are not on this computer."""
+        root = getattr(self.contents_manager, "root_dir", "")
+        if not root:
+            raise Unavailable("no_local_files", "This server's files are not on its own disk.", hint="Download instead.")
+        return Path(root)
+
+
+class SubmitHandler(LocalHandler):
+    """``POST {"path": …, "params"?, "image"?, "machine"?, "retries"?, "name"?}`` → 201 the new run."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        body = self.json_object()
+        options = {name: value for name, value in body.items() if name != "path" and value is not None}
+        unknown = sorted(set(options) - SUBMIT_OPTIONS)
+        if unknown:
+            raise RefusedInput("unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}.")
+        work = path_below(self.root, body.get("path"))
+        run_id = await asyncio.to_thread(_submit, work, options)
+        self.feed.wake()
+        self.answer(await self.link.json("GET", f"/runs/{run_id}"), status=201)
+
+
+class CopyHandler(LocalHandler):
+    """``POST {"run", "artifact" | null, "beside"?, "name"?, "replace"?}`` → 201 ``{"path", "size_bytes"}``."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        order = CopyOrder.read(self.json_object())
+        self.answer(await copy_back(self.link, order, self.root), status=201)
+
+
+class NoSuchHandler(AtelierHandler):
+    """Everything else below ``atelier/``: 404 for who may call, 403 for others."""
+
+    @web.authenticated
+    def get(self, *_args: Any) -> None:
+        raise web.HTTPError(404)
+
+    head = post = put = patch = delete = get
+
+
+def _submit(work: Path, options: dict[str, Any]) -> str:
+    import atelier
+
+    return str(atelier.submit(str(work), **options).id)
+
+
+HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
+    (r"/atelier/events", EventsSocket),
+    (r"/atelier/submit", SubmitHandler),
+    (r"/atelier/copy-back", CopyHandler),
+    (r"/atelier/api/v1/(.*)", ServiceHandler),
+    (r"/atelier/(.*)", NoSuchHandler),
+]
