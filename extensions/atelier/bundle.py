@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pathspec
-
 from atelier.archive import (
     MANIFEST,
     MAX_FILES,
@@ -33,6 +31,7 @@ from atelier.exclusions import (
     is_worth_a_word,
 )
 from atelier.gitstate import GitState, git_state
+from atelier.ignorefile import IgnoreFile
 from atelier.quantities import format_bytes
 from atelier.records import Work, WorkKind
 from atelier.works import FoundWork
@@ -129,7 +128,7 @@ class _Planner:
         self._broad = _is_too_broad(self._root)
         self._folder = _posix(os.path.relpath(found.folder, self._root))
         self._include = tuple(include)
-        self._excluded = pathspec.GitIgnoreSpec.from_lines(exclude)
+        self._excluded = IgnoreFile(exclude)
         self._own_rules = IgnoreRules(self._root, (".atelierignore",))
         self._work_file = _posix(os.path.relpath(found.path, self._root))
         self._warnings: list[str] = []
@@ -214,7 +213,7 @@ class _Planner:
     def _judge(self, name: str) -> PlannedFile | None:
         """The file as it goes into the bundle, or None with the reason noted."""
         is_work = name == self._work_file
-        if not is_work and (self._excluded.match_file(name) or self._is_secret(name)):
+        if not is_work and (self._excluded.ignores_file(name) or self._is_secret(name)):
             return None
         source = self._root / name
         try:
@@ -307,9 +306,8 @@ def _walk(root: Path) -> Iterator[str]:
             path = Path(folder, name)
             if path.is_symlink():
                 files.append(name)
-            elif not name.startswith(".") and not is_cache_folder(path):
-                if not rules.ignores(here + name, is_folder=True):
-                    kept.append(name)
+            elif not (name.startswith(".") or is_cache_folder(path) or rules.ignores(here + name, is_folder=True)):
+                kept.append(name)
         folders[:] = kept
         for name in files:
             if not name.endswith((".pyc", ".pyo", "~")) and not rules.ignores(here + name):

@@ -208,16 +208,16 @@ class _Walk:
 
     def _note_path(self, text: str) -> None:
         place = posixpath.normpath(posixpath.join(self._folder, text))
-        if place.startswith("..") or place.startswith("/"):
+        if place.startswith(("..", "/")):
             self.found.outside.add(text)
         elif place not in self._search:
             self._search.append(place)
 
     def _note_texts(self, tree: ast.Module) -> None:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) <= _MAX_NAME:
-                if "\0" not in node.value and node.value.strip():
-                    self._note_text(node.value)
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and len(text) <= _MAX_NAME and text.strip() and "\0" not in text:
+                self._note_text(text)
 
     def _note_text(self, text: str) -> None:
         self.found.named.add(text)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-import pathspec
+from atelier.ignorefile import IgnoreFile
 
 IGNORE_FILES = (".gitignore", ".atelierignore")
 
@@ -70,16 +70,14 @@ class IgnoreRules:
     def __init__(self, root: Path, names: Iterable[str] = IGNORE_FILES) -> None:
         self._root = root
         self._names = tuple(names)
-        self._specs: dict[str, pathspec.GitIgnoreSpec | None] = {}
+        self._files: dict[str, IgnoreFile] = {}
 
     def ignores(self, path: str, *, is_folder: bool = False) -> bool:
         """Whether a path below the root is ignored by itself (its folders are asked separately)."""
-        asked = f"{path}/" if is_folder else path
         folder = PurePosixPath(path).parent
         for base in (folder, *folder.parents):
-            spec = self._spec(str(base))
-            below = asked if str(base) == "." else asked[len(str(base)) + 1 :]
-            said = spec.check_file(below).include if spec is not None else None
+            below = path if str(base) == "." else path[len(str(base)) + 1 :]
+            said = self._file(str(base)).says(below, is_folder=is_folder)
             if said is not None:
                 return said
         return False
@@ -89,15 +87,14 @@ class IgnoreRules:
         folders = [str(folder) for folder in PurePosixPath(path).parents if str(folder) != "."]
         return any(self.ignores(folder, is_folder=True) for folder in reversed(folders)) or self.ignores(path)
 
-    def _spec(self, folder: str) -> pathspec.GitIgnoreSpec | None:
-        if folder not in self._specs:
-            lines = [line for name in self._names for line in _lines(self._root / folder / name)]
-            self._specs[folder] = pathspec.GitIgnoreSpec.from_lines(lines) if lines else None
-        return self._specs[folder]
+    def _file(self, folder: str) -> IgnoreFile:
+        if folder not in self._files:
+            self._files[folder] = IgnoreFile(line for name in self._names for line in _lines(self._root / folder / name))
+        return self._files[folder]
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return []

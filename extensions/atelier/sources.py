@@ -192,7 +192,8 @@ def _same_place(statement: str, line: str) -> str:
 
 
 def _replace_all(lines: list[str]) -> bool:
-    return any([_replace_ipython_line(lines, index) for index in range(len(lines))])
+    replaced = [_replace_ipython_line(lines, index) for index in range(len(lines))]
+    return any(replaced)
 
 
 def _syntax_error(name: str, cell: Cell | None, problem: Exception | None) -> RefusedInput:

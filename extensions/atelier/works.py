@@ -17,13 +17,19 @@ from atelier.parameters import (
     Parameter,
     check_name,
     check_params,
-    literal_of,
     parameter_of,
     parameters_source,
     value_from_text,
 )
 from atelier.records import Work, WorkKind
-from atelier.sources import Cell, comments, empty_work, notebook_cells, parse_cell, parse_file
+from atelier.sources import (
+    Cell,
+    comments,
+    empty_work,
+    notebook_cells,
+    parse_cell,
+    parse_file,
+)
 
 __all__ = [
     "FoundWork",
