@@ -1,0 +1,125 @@
+"""The catalog of one machine: what ``atelier.yaml`` lists, else what is installed here and what this computer can give."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from atelier.computer import Computer, this_computer
+from atelier.quantities import format_bytes
+from atelier.settings import Catalog, Image, Machine, Root, Settings
+
+NVIDIA_GPU = "nvidia.com/gpu"
+GIB = 2**30
+
+
+def effective_catalog(settings: Settings, home: Path) -> Catalog:
+    """The settings' catalog, with each list that they leave empty filled from this machine.
+
+    Images are those that ``make env`` has noted in ``<home>/envs/*.json``; machines are derived from cores, memory and
+    GPUs; the one root, ``samples``, is the folder of the examples.
+    """
+    given = settings.catalog
+    return Catalog(
+        images=given.images or installed_images(home),
+        machines=given.machines or derived_machines(this_computer()),
+        roots=given.roots or _sample_roots(),
+    )
+
+
+def installed_images(home: Path) -> tuple[Image, ...]:
+    """The images noted in ``<home>/envs``, by name; a note that is torn or of something else is passed over."""
+    found = (_noted_image(path) for path in sorted((home / "envs").glob("*.json")))
+    return tuple(image for image in found if image is not None)
+
+
+def _noted_image(path: Path) -> Image | None:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if not note.get("framework"):
+            return None
+        return Image(**{name: note.get(name, "") for name in ("name", "title", "framework", "version", "python")})
+    except (OSError, ValueError, AttributeError, ValidationError):
+        return None
+
+
+def lock_of(image: Image, home: Path) -> str:
+    """The sha256 of the lock that an image was installed from; empty for an image that ``make env`` did not make."""
+    try:
+        note = json.loads((home / "envs" / f"{image.name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    same = isinstance(note, dict) and note.get("python") == image.python
+    return str(note.get("lock_sha256", "")) if same else ""
+
+
+def derived_machines(computer: Computer) -> tuple[Machine, ...]:
+    """Sizes for a computer: a small one, all of it, and one GPU (offered always, so that its absence is explained)."""
+    most_bytes = max(GIB // 2, computer.memory_bytes * 4 // 5 // GIB * GIB)
+    small = Machine(name="cpu-small", cpu=min(2, computer.cpu_count), memory=min(4 * GIB, most_bytes))
+    machines = [small]
+    if computer.cpu_count > small.cpu or most_bytes > small.memory:
+        machines.append(Machine(name="cpu-large", cpu=computer.cpu_count, memory=most_bytes))
+    count = max(1, len(computer.gpus))
+    share = {"cpu": max(1, computer.cpu_count // count), "memory": max(GIB, most_bytes // count // GIB * GIB)}
+    machines.append(Machine(name="gpu-1", accelerators={NVIDIA_GPU: 1}, **share))
+    if count > 1:
+        whole = {"cpu": computer.cpu_count, "memory": most_bytes}
+        machines.append(Machine(name=f"gpu-{count}", accelerators={NVIDIA_GPU: count}, **whole))
+    return tuple(machine.model_copy(update={"title": title_of(machine)}) for machine in machines)
+
+
+def title_of(machine: Machine) -> str:
+    """A machine in words, from its numbers: ``2 CPU, 4 GiB``."""
+    parts = [f"{machine.cpu:g} CPU", format_bytes(machine.memory)]
+    parts += [f"{count} {accelerator_name(kind)}" for kind, count in machine.accelerators.items()]
+    return ", ".join(parts)
+
+
+def accelerator_name(kind: str) -> str:
+    """A resource name as people say it: ``nvidia.com/gpu`` → ``NVIDIA GPU``."""
+    vendor, _, resource = kind.partition("/")
+    maker = {"nvidia": "NVIDIA", "amd": "AMD", "google": "Google", "intel": "Intel"}.get(vendor.split(".")[0], vendor)
+    return f"{maker} {resource.upper() if resource in {'gpu', 'tpu'} else resource}".strip()
+
+
+def availability(entry: Image | Machine, computer: Computer | None = None) -> str | None:
+    """Why an image or a machine can't be given on this computer, in one sentence; None when it can."""
+    if isinstance(entry, Image):
+        return _why_no_image(entry)
+    computer = this_computer() if computer is None else computer
+    if entry.cpu > computer.cpu_count:
+        return f"It needs {entry.cpu:g} cores, and this computer has {computer.cpu_count}."
+    if entry.memory > computer.memory_bytes:
+        return f"It needs {format_bytes(entry.memory)} of memory, and this computer has {format_bytes(computer.memory_bytes)}."
+    for kind, count in entry.accelerators.items():
+        found = len(computer.gpus) if kind == NVIDIA_GPU else 0
+        if found == 0:
+            return f"No {accelerator_name(kind)} was found on this computer."
+        if count > found:
+            return f"It needs {count} × {accelerator_name(kind)}, and this computer has {found}."
+    return None
+
+
+def _why_no_image(image: Image) -> str | None:
+    if image.python is None:
+        return "It has no 'python', so it can't be used without a cluster."
+    if not os.access(image.python, os.X_OK):
+        return f"Its interpreter {image.python} is not there; 'make env IMAGES={image.name}' builds it."
+    return None
+
+
+def shipped(name: str) -> Path | None:
+    """A file or folder that ships beside the package: in its checkout, in the checkout around ``.venv``, else below ``share``."""
+    prefix = Path(sys.prefix)
+    places = (Path(__file__).resolve().parents[2] / name, prefix.parent / name, prefix / "share" / "atelier" / name)
+    return next((place for place in places if place.exists()), None)
+
+
+def _sample_roots() -> tuple[Root, ...]:
+    examples = shipped("notebooks")
+    return (Root(name="samples", title="Samples", url=examples.as_uri()),) if examples else ()
