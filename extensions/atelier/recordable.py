@@ -1,0 +1,82 @@
+"""Checks of what a training loop hands to the recorder: numbers, steps, names and files. Standard library only."""
+
+from __future__ import annotations
+
+import operator
+import os
+from pathlib import Path
+from typing import Any
+
+from atelier.errors import RefusedInput
+
+MAX_NAME = 200
+MAX_PART_BYTES = 240
+_MAX_STEP = 2**63
+
+
+def number_of(name: str, value: object) -> float:
+    """The float of a number or of a scalar of NumPy, PyTorch or TensorFlow; RefusedInput ``bad_metric`` else."""
+    try:
+        plain: Any = value.item() if callable(getattr(value, "item", None)) else value  # type: ignore[attr-defined]
+        if not isinstance(plain, str | bytes | bytearray):
+            return float(plain)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
+        raise _nonumber_of(name, value) from problem
+    raise _nonumber_of(name, value)
+
+
+def _nonumber_of(name: str, value: object) -> RefusedInput:
+    return RefusedInput(
+        "bad_metric",
+        f"The value of {name[:50]!r} is no number but {type(value).__name__}.",
+        hint="Give one number a name; of an array take .mean() or an element.",
+        detail={"name": name[:MAX_NAME], "type": type(value).__name__},
+    )
+
+
+def whole_number(step: object) -> int:
+    """The int of a step; RefusedInput ``bad_metric`` when it is none, or does not fit 64 bits."""
+    try:
+        is_whole_float = isinstance(step, float) and step.is_integer()
+        number = int(step) if is_whole_float else operator.index(step)  # type: ignore[arg-type, call-overload]
+    except TypeError as problem:
+        raise RefusedInput("bad_metric", f"A step is a whole number, not {step!r}.", hint="Give step=3.") from problem
+    if not -_MAX_STEP <= number < _MAX_STEP:
+        raise RefusedInput("bad_metric", "The step does not fit 64 bits.", hint="Count steps from 0.")
+    return number
+
+
+def _shortest(value: float) -> int | float:
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def existing_path(path: str | os.PathLike[str]) -> Path:
+    """The file or folder of that name; RefusedInput ``no_such_file`` or ``not_a_file``."""
+    found = Path(path)
+    if not found.exists():
+        raise RefusedInput(
+            "no_such_file", f"There is no file {str(path)!r}.", hint="Write it first, then name it here."
+        )
+    if not (found.is_file() or found.is_dir()):
+        raise RefusedInput("not_a_file", f"{str(path)!r} is no file and no folder.", hint="Name a regular file.")
+    return found
+
+
+def plain_path(name: str) -> str:
+    """A relative POSIX path without ``..`` and of printable characters, as given; RefusedInput ``bad_name`` else."""
+    parts = name.split("/")
+    if (
+        any(part in {"", ".", ".."} or len(part.encode("utf-8", "replace")) > 240 for part in parts)
+        or not name.isprintable()
+    ):
+        raise bad_name(name)
+    return name
+
+
+def bad_name(name: str) -> RefusedInput:
+    """The error for a name that can't be one."""
+    return RefusedInput(
+        "bad_name",
+        f"{name[:100]!r} can't be a name here.",
+        hint="Use a relative path of printable characters, without '..'.",
+    )

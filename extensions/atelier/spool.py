@@ -1,0 +1,200 @@
+"""The spool that code in a run appends to and its agent ships: whole lines, durable folders, manifests.
+
+Layout: ``metrics.jsonl``, ``events.jsonl``, ``artifacts/<path>``, ``checkpoints/step-<n>``, ``models/<name>``, and
+``control.json``, which the agent writes. Names that begin with ``.tmp-`` are not finished. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from atelier.errors import RefusedInput
+
+MANIFEST = "MANIFEST.sha256"
+"""In every checkpoint: one line ``<sha256>  <path>`` a file, as ``sha256sum`` writes and checks it."""
+
+_CHUNK_BYTES = 1 << 20
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+
+class LineFile:
+    """A file that is only appended to, each line by one ``write`` on an ``O_APPEND`` descriptor.
+
+    So lines of threads, of forked children and of other processes never mix, nothing is lost when the process is killed,
+    and no lock is needed. A disk in trouble costs lines, never an exception: they are counted, and said once on stderr.
+    """
+
+    def __init__(self, path: Path, *, before_open: Callable[[], object] = lambda: None) -> None:
+        self.path = path
+        self.lost_lines = 0
+        self._before_open = before_open
+        self._descriptor = -1
+        self._torn = False
+
+    def append(self, line: bytes) -> None:
+        """Append a line; it must end with a newline."""
+        if self._torn:
+            line = b"\n" + line
+        try:
+            written = os.write(self._descriptor if self._descriptor >= 0 else self._open(), line)
+        except OSError as problem:
+            self._lose(problem)
+            return
+        self._torn = written < len(line)
+        if self._torn:
+            self._lose(OSError(f"only {written} of {len(line)} bytes were written"))
+
+    def _open(self) -> int:
+        """Open it; two threads that do so at once leave one descriptor unused, which harms nothing."""
+        self._before_open()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, _APPEND, 0o644)
+        return self._descriptor
+
+    def _lose(self, problem: OSError) -> None:
+        self.lost_lines += 1
+        if self.lost_lines == 1 and sys.stderr is not None:
+            print(
+                f"atelier: can't write {self.path}: {problem}. Training goes on; such lines are lost.", file=sys.stderr
+            )
+
+
+def copy_file(source: Path, target: Path, *, durable: bool) -> str:
+    """Copy a regular file to a new place, return its sha256; with ``durable`` it is on the disk when this returns."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open(source, "rb") as reading, open(target, "xb") as writing:
+        while chunk := reading.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            writing.write(chunk)
+        writing.flush()
+        if durable:
+            os.fsync(writing.fileno())
+    return digest.hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(POSIX path, place) of the regular files below a folder, sorted; only links to files are followed.
+
+    Raises
+    ------
+    RefusedInput
+        ``not_a_file``: a socket, a pipe, a dead link or a name with a newline.
+    """
+    for base, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(base, name)
+            if "\n" in name or not path.is_file():
+                raise RefusedInput(
+                    "not_a_file", f"{str(path)!r} can't be kept: it is not a regular file.", hint="Remove it."
+                )
+            yield path.relative_to(folder).as_posix(), path
+
+
+def publish(source: Path, target: Path) -> Path:
+    """Copy a file or folder into a new folder with a manifest; whole and on the disk when it appears under its name.
+
+    Parameters
+    ----------
+    source : Path
+        A file (the new folder then holds it under its own name) or a folder (its content is copied).
+    target : Path
+        The folder to make; when there is one already, ``-2``, ``-3`` … is added to the name.
+
+    Returns
+    -------
+    Path
+        The folder that was made.
+
+    Raises
+    ------
+    RefusedInput
+        ``not_a_file``.
+    OSError
+        The disk is full or broken; nothing is left behind.
+    """
+    unfinished = target.with_name(f".tmp-{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    unfinished.mkdir(parents=True)
+    try:
+        pairs = list(files_below(source)) if source.is_dir() else [(source.name, source)]
+        lines = []
+        for name, path in pairs:
+            if name != MANIFEST:
+                (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+                lines.append(f"{copy_file(path, unfinished / name, durable=True)}  {name}\n")
+        with open(unfinished / MANIFEST, "x", encoding="utf-8", errors="surrogateescape") as manifest:
+            manifest.writelines(lines)
+            manifest.flush()
+            os.fsync(manifest.fileno())
+        for base, _, _ in os.walk(unfinished, topdown=False):
+            _sync_folder(Path(base))
+        made = _rename_to_free(unfinished, target)
+        _sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return made
+
+
+def _rename_to_free(unfinished: Path, target: Path) -> Path:
+    """Rename to the first free name; an empty folder under a name is taken as free, as ``rename`` takes it."""
+    count = 1
+    while True:
+        name = target if count == 1 else target.with_name(f"{target.name}-{count}")
+        try:
+            os.rename(unfinished, name)
+        except OSError as problem:
+            if problem.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise
+            count += 1
+        else:
+            return name
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoint_order(folder: Path) -> tuple[int, ...]:
+    """Sorts folders ``step-<n>`` and ``step-<n>-<copy>`` from old to new."""
+    return tuple(int(part) for part in folder.name.split("-")[1:] if part.isdigit())
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a published folder, by its manifest; empty when it is whole."""
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return "it has no manifest"
+    for line in text.splitlines():
+        wanted, separator, name = line.partition("  ")
+        if not separator or len(wanted) != 64 or name.startswith("/") or ".." in name.split("/"):
+            return "its manifest is damaged"
+        try:
+            found = _sha256(folder / name)
+        except OSError:
+            return f"{name} is missing"
+        if found != wanted:
+            return f"{name} differs from the manifest"
+    return "" if text else "its manifest is empty"
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise FileNotFoundError(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
