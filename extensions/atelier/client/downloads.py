@@ -61,7 +61,7 @@ def download(
             if attempt == TRIES:
                 raise Unreachable(
                     "unreachable",
-                    f"The download of {target.name} was cut {TRIES} times: {problem or type(problem).__name__}.",
+                    f"The download of {target.name} was cut {TRIES} times: {str(problem) or type(problem).__name__}.",
                     hint="Try again.",
                 ) from problem
     raise AssertionError("unreachable: the last try returns or raises")

@@ -26,6 +26,7 @@ from atelier.errors import NotFound, Unreachable
 from atelier.home import atelier_home
 
 Json = dict[str, Any]
+PAGE = 200
 AWAY_LIMIT_S = 300.0
 """How long an event stream waits for a service that is being replaced."""
 
@@ -136,6 +137,17 @@ class Client:
         """One page of the caller's runs, newest first: ``{"items": […], "next": token or None}``."""
         return self._get("/runs", state=state, limit=limit, page=page)
 
+    def newest_runs(self, *, state: str | None = None, limit: int = 50) -> Iterator[Json]:
+        """The caller's newest runs, newest first, page after page until ``limit``."""
+        page = None
+        while limit > 0:
+            answer = self.runs(state=state, limit=min(limit, PAGE), page=page)
+            yield from answer["items"][:limit]
+            limit -= len(answer["items"])
+            page = answer.get("next")
+            if not page:
+                return
+
     def run(self, run_id: str) -> Json:
         """The whole record of a run."""
         return self._get(_run(run_id))
@@ -173,6 +185,22 @@ class Client:
         url = f"{_run(run_id)}/artifacts/{_quoted(path)}"
         return download(lambda: self._transport.stream(url), target, sha256=sha256)
 
+    def fetch(self, run_id: str, folder: Path, *, paths: Sequence[str] | None = None) -> list[Path]:
+        """Fetch all files of a run, or only some, below a folder; of a path left by several attempts the newest.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_artifact``: one of ``paths`` is not there; nothing is written then.
+        """
+        newest = {entry["path"]: entry for entry in sorted(self.artifacts(run_id), key=lambda entry: entry["attempt"])}
+        missing = [path for path in paths or () if path not in newest]
+        if missing:
+            known = ", ".join(newest) or "none"
+            raise NotFound("unknown_artifact", f"The run {run_id} has no file {missing[0]!r}.", hint=f"It has: {known}.")
+        wanted = newest if paths is None else paths
+        return [self.artifact(run_id, path, folder, sha256=newest[path]["sha256"]) for path in wanted]
+
     def artifact_json(self, run_id: str, path: str) -> Any:
         """The content of a small JSON artifact."""
         return self._transport.json("GET", f"{_run(run_id)}/artifacts/{_quoted(path)}")
@@ -186,7 +214,8 @@ class Client:
     ) -> Iterator[Event]:
         """Changes of one run, or of all runs of the caller, for ever; reconnects where it was cut.
 
-        Each new connection first gives an ``open`` event: look at the run once, and miss nothing afterwards. After
+        Each new connection, and whatever else makes the client miss something, gives an ``open`` event: look at the run
+        once, and miss nothing afterwards. After
         ``idle_s`` without a sign there is an ``idle`` event.
 
         Raises
@@ -204,7 +233,7 @@ class Client:
                     for event in parse_events(response.iter_bytes()):
                         last_id = event.id or last_id
                         deadline = time.monotonic() + AWAY_LIMIT_S
-                        yield event
+                        yield Event("open", {}, last_id) if event.type == "resync" else event
             except httpx.ReadTimeout:
                 yield Event("idle", {}, last_id)
             except httpx.TransportError:

@@ -1,0 +1,318 @@
+"""What ``atelier.submit`` and ``atelier.run`` return: a run as an object that knows its service."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from atelier.client import Client
+from atelier.display import Rows, ago, progress_text
+from atelier.errors import AtelierError, Conflict, NotFound
+from atelier.following import follow_log, read_log, watch
+from atelier.quantities import format_bytes
+from atelier.records import Artifact, Attempt, ErrorReport, Progress, Reason, Run, RunState
+
+FRESH_S = 0.2
+"""How long a record is taken for the present; a loop over several properties asks the service once."""
+
+
+class RunFailed(AtelierError):
+    """A run whose result was wanted did not succeed; shows the user's own traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the frames of this library."""
+        return str(self).splitlines()
+
+
+class StillRunning(AtelierError, TimeoutError):
+    """The time to wait is over, and the run goes on."""
+
+
+class RunHandle:
+    """A run in the background.
+
+    Properties ask the service when what is known is older than 0.2 s; a final run is never asked for again. Two
+    handles of the same run are equal.
+
+    Parameters
+    ----------
+    client : Client
+        The service that has it.
+    record : dict
+        The run's record as the service gave it.
+
+    Examples
+    --------
+    >>> run = atelier.submit("train.ipynb", params={"epochs": 5})  # doctest: +SKIP
+    >>> run.wait().metrics()  # doctest: +SKIP
+    """
+
+    def __init__(self, client: Client, record: dict[str, Any]) -> None:
+        self._client = client
+        self._take(record)
+
+    def _take(self, record: dict[str, Any]) -> Run:
+        self._record = record_from(record)
+        self._read_at = time.monotonic()
+        return self._record
+
+    @property
+    def record(self) -> Run:
+        """The whole record, at most 0.2 s old."""
+        if not self._record.state.is_final and time.monotonic() - self._read_at > FRESH_S:
+            self._take(self._client.run(self.id))
+        return self._record
+
+    @property
+    def id(self) -> str:
+        """``r-`` and ten letters."""
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        """What the user called it, else the work's name."""
+        return self._record.name
+
+    @property
+    def state(self) -> RunState:
+        """Where it is; also its own string: ``run.state == "running"``."""
+        return self.record.state
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it waits or why it ended so; None when there is nothing to explain."""
+        return self.record.reason
+
+    @property
+    def message(self) -> str:
+        """The state in one plain sentence."""
+        return self.record.message
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it says it is; ``left_s`` is None until two points are known."""
+        return self.record.progress
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters it was submitted with."""
+        return dict(self._record.spec.params)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every try at it, oldest first."""
+        return self.record.attempts
+
+    @property
+    def error(self) -> ErrorReport | None:
+        """The user's own traceback of the last attempt, if it raised."""
+        attempts = self.attempts
+        return attempts[-1].error if attempts else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was noticed at submit or later."""
+        record = self.record
+        return list(dict.fromkeys([*record.source.warnings, *record.warnings]))
+
+    def wait(self, timeout_s: float | None = None) -> RunHandle:
+        """Block until the run is final, and return this handle, whatever the outcome. Ctrl-C leaves the run alone.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Give up waiting after so many seconds; for ever when not given.
+
+        Raises
+        ------
+        StillRunning
+            ``still_running`` (a TimeoutError): the time is over; the run goes on.
+        """
+        if self._is_final():
+            return self
+        with self._interruptible():
+            for record in watch(self._client, self.id, timeout_s=timeout_s):
+                self._take(record)
+        if not self._is_final():
+            raise StillRunning(
+                "still_running",
+                f"The run {self.id} is {self._record.state} after {timeout_s} s of waiting.",
+                hint=f"It goes on; wait again with atelier.run({self.id!r}).wait().",
+            )
+        return self
+
+    def _is_final(self) -> bool:
+        return self._record.state.is_final
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(
+                f"The run {self.id} goes on. Follow it with atelier.run({self.id!r}).wait(), or in a terminal with"
+                f" 'atelier logs -f {self.id}'; end it with .cancel().",
+                file=sys.stderr,
+            )
+            raise
+
+    def logs(self, follow: bool = False) -> str:
+        """The text that the newest attempt has written.
+
+        Parameters
+        ----------
+        follow : bool
+            Print every attempt's text as it comes until the run is final, and return all of it.
+        """
+        if not follow:
+            return "".join(piece.text for piece in read_log(self._client, self.id))
+        pieces = []
+        with self._interruptible():
+            for piece in follow_log(self._client, self.id):
+                print(piece.text, end="", flush=True)
+                pieces.append(piece.text)
+        return "".join(pieces)
+
+    def metrics(self) -> Any:
+        """Every logged point: a pandas DataFrame, or a list of dicts where pandas is not installed.
+
+        Returns
+        -------
+        DataFrame, columns ``name`` str, ``step`` Int64, ``value`` float64 (NaN where it was not finite), ``time``
+        datetime64 UTC; in the order of the names and then of logging.
+        """
+        rows = [
+            {"name": name, "step": step, "value": value, "time": moment}
+            for name in self._client.metrics(self.id)["names"]
+            for step, value, moment in self._client.metrics(self.id, name=name)["points"]
+        ]
+        return _frame(rows) if importlib.util.find_spec("pandas") else rows
+
+    @property
+    def artifacts(self) -> Rows[Artifact]:
+        """The files that it left, each with path, size, sha256 and kind."""
+        entries = (Artifact.model_validate(entry, extra="ignore") for entry in self._client.artifacts(self.id))
+        return Rows(entries, _ARTIFACT_COLUMNS, empty="no artifacts")
+
+    def fetch(self, out: str | Path | None = None, *, paths: list[str] | None = None) -> list[Path]:
+        """Copy artifacts into a folder; each file comes whole or not at all, an existing one is replaced.
+
+        Parameters
+        ----------
+        out : path, optional
+            The folder, made when missing; one named like the run's id when not given.
+        paths : list of str, optional
+            Only these artifacts.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_artifact``: one of ``paths`` is not there; nothing is written then.
+        RefusedInput
+            ``path_escapes``: an artifact's path leads out of the folder.
+        """
+        return self._client.fetch(self.id, Path(out or self.id), paths=paths)
+
+    def cancel(self, now: bool = False) -> RunHandle:
+        """Ask the run to stop; with ``now`` end it at once. Calling it twice, or on a final run, does no harm."""
+        self._take(self._client.cancel(self.id, now=now))
+        return self
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for a function's run and return what the function returned (JSON).
+
+        Raises
+        ------
+        RunFailed
+            ``run_failed``: the run ended otherwise; the message is the user's traceback.
+        Conflict
+            ``no_result``: it succeeded, and is not a run of a function that returned JSON.
+        StillRunning
+            ``still_running``: the time is over.
+        """
+        record = self.wait(timeout_s)._record
+        if record.state is not RunState.SUCCEEDED:
+            raise RunFailed("run_failed", failure_text(record), hint=record.hint, detail={"run": record.id})
+        try:
+            return self._client.artifact_json(self.id, "result.json")
+        except NotFound as problem:
+            raise Conflict(
+                "no_result",
+                f"The run {self.id} is a {record.spec.work.kind}, and left no result.",
+                hint="Only a function returns one; look at .artifacts and .metrics().",
+            ) from problem
+
+    def notebook(self) -> dict[str, Any]:
+        """The executed notebook (nbformat 4 JSON) as it is now, with all outputs until now."""
+        return self._client.notebook(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        record = self._record
+        head = f"{record.id}  {record.name}  {record.state}"
+        progress = progress_text(record.progress.model_dump() if record.progress else None)
+        return "\n".join([f"{head}  {progress}".rstrip(), failure_text(record) if _failed(record) else record.message]).rstrip()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """The live view of the run; text and HTML are the state at this moment."""
+        record = self.record
+        plain = {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}
+        return plain | _view(record)
+
+
+def _view(record: Run) -> dict[str, Any]:
+    """The bundle of `atelier.widgets`, which stands above this module, so that only its presence is asked for."""
+    try:
+        views = importlib.import_module("atelier.widgets.views")
+    except ImportError:
+        return {}
+    bundle: dict[str, Any] = views.run_bundle(record)
+    return bundle
+
+
+def record_from(body: dict[str, Any]) -> Run:
+    """The record in an answer; a field that a newer service adds is left out."""
+    return Run.model_validate(body, extra="ignore")
+
+
+def _failed(record: Run) -> bool:
+    return record.state.is_final and record.state is not RunState.SUCCEEDED
+
+
+def failure_text(record: Run) -> str:
+    """The run's sentence, and the traceback of its last attempt if there is one."""
+    error = record.attempts[-1].error if record.attempts else None
+    return "\n".join(filter(None, [record.message, error.traceback if error else ""]))
+
+
+def _frame(rows: list[dict[str, Any]]) -> Any:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=["name", "step", "value", "time"])
+    frame["time"] = pd.to_datetime(frame["time"].astype("float64"), unit="s", utc=True)
+    return frame.astype({"name": "str", "step": "Int64", "value": "float64"})
+
+
+_ARTIFACT_COLUMNS: dict[str, Callable[[Artifact], str]] = {
+    "path": lambda entry: entry.path,
+    "size": lambda entry: format_bytes(entry.size_bytes),
+    "kind": lambda entry: entry.kind,
+    "made": lambda entry: ago(entry.created_at),
+}

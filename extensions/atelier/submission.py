@@ -1,0 +1,156 @@
+"""From the name of a work to a run: finds and checks it here, captures its code, uploads that, asks for the run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.bundle import BundlePlan, plan_bundle, write_bundle
+from atelier.client import Client
+from atelier.quantities import parse_duration
+from atelier.records import Source, Work
+from atelier.works import FoundWork, Parameter, check_work, find_work, inspect_work
+
+CURRENT = "current"
+"""The image that is the caller's own interpreter."""
+
+BUNDLE_LIMIT_BYTES = 100 * 2**20
+"""The cap of a bundle where the service names none; the default of the setting ``limits.bundle_size``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a user asks for beside the work and its parameters; None is the service's default."""
+
+    image: str | None = None
+    machine: str | None = None
+    nodes: int = 1
+    retries: int = 0
+    timeout: float | str | None = None
+    queue_timeout: float | str | None = None
+    stall_timeout: float | str | None = None
+    name: str | None = None
+    project: str | None = None
+    data: Sequence[str] = ()
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A work that may be submitted: found, its parameters checked, nothing sent.
+
+    ``parameters`` is None where they can't be known.
+    """
+
+    found: FoundWork
+    parameters: tuple[Parameter, ...] | None
+    params: Mapping[str, Any]
+    order: Order = field(default_factory=Order)
+
+
+def prepare(work: str | Path, params: Mapping[str, Any], order: Order) -> Submission:
+    """Find a work and check its parameters; touches no service.
+
+    Raises
+    ------
+    RefusedInput
+        As `works.find_work`, `works.inspect_work` and `works.check_params`.
+    """
+    found = find_work(os.fspath(work), Path.cwd())
+    parameters = check_work(_reader(found), _inner_work(found), params)
+    return Submission(found, parameters, params, order)
+
+
+def parameters_of(work: str | Path) -> tuple[Parameter, ...] | None:
+    """The parameters of a work on this machine; None where they can't be known."""
+    found = find_work(os.fspath(work), Path.cwd())
+    return inspect_work(_reader(found), _inner_work(found))
+
+
+def _reader(found: FoundWork) -> Callable[[str], bytes]:
+    return lambda name: (found.folder / name).read_bytes()
+
+
+def _inner_work(found: FoundWork) -> Work:
+    return Work(kind=found.kind, target=found.target)
+
+
+def capture(submission: Submission, limit_bytes: int = BUNDLE_LIMIT_BYTES) -> BundlePlan:
+    """What of the code would be sent.
+
+    Raises
+    ------
+    RefusedInput
+        ``bundle_too_large``, with the biggest files.
+    """
+    order = submission.order
+    return plan_bundle(submission.found, include=tuple(order.include), exclude=tuple(order.exclude), limit_bytes=limit_bytes)
+
+
+def send(client: Client, submission: Submission, *, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Capture and upload the code and make the run; the run's record. A lost answer makes no second run."""
+    catalog = client.catalog()
+    plan = capture(submission, catalog.get("limits", {}).get("bundle_size") or BUNDLE_LIMIT_BYTES)
+    spec = spec_of(submission, plan, _place(client, catalog, submission.order, os.environ if environ is None else environ))
+    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
+        path = Path(folder) / "bundle.tar.zst"
+        spec["bundle"] = write_bundle(plan, path)
+        client.put_bundle(path, spec["bundle"])
+    return client.submit(spec, source=source_of(plan), idempotency_key=uuid.uuid4().hex)
+
+
+def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | None]) -> dict[str, Any]:
+    """The spec of a submission but its bundle; the service alone judges types and ranges, so that it is said in one way."""
+    order = submission.order
+    return {
+        "work": plan.work.model_dump(mode="json"),
+        "params": dict(submission.params),
+        "nodes": order.nodes,
+        "retries": order.retries,
+        "timeout_s": _seconds(order.timeout),
+        "queue_timeout_s": _seconds(order.queue_timeout),
+        "stall_timeout_s": _seconds(order.stall_timeout),
+        "name": order.name,
+        "project": order.project,
+        "data": list(order.data),
+        **place,
+    }
+
+
+def _seconds(duration: float | str | None) -> float | None:
+    return None if duration is None else parse_duration(duration)
+
+
+def source_of(plan: BundlePlan) -> Source:
+    """Where the code came from, for the record."""
+    return Source(
+        git_revision=plan.git_revision,
+        git_dirty=plan.git_dirty,
+        root=str(plan.root),
+        files=len(plan.files),
+        size_bytes=plan.size_bytes,
+        warnings=list(plan.warnings),
+    )
+
+
+def _place(client: Client, catalog: Mapping[str, Any], order: Order, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Image, interpreter and machine.
+
+    What the caller names, else what his server runs in, else the catalog's default; a plain terminal beside a catalog
+    without images lends its own interpreter.
+    """
+    image = order.image or environ.get("ATELIER_IMAGE")
+    machine = order.machine or environ.get("ATELIER_MACHINE")
+    if image is None and not client.behind_hub and not (catalog.get("default") or {}).get("image"):
+        image = CURRENT
+    python = sys.executable if image == CURRENT and not client.behind_hub else None
+    return {"image": image, "python": python, "machine": machine}
+
+
