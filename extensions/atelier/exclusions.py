@@ -89,7 +89,9 @@ class IgnoreRules:
 
     def _file(self, folder: str) -> IgnoreFile:
         if folder not in self._files:
-            self._files[folder] = IgnoreFile(line for name in self._names for line in _lines(self._root / folder / name))
+            self._files[folder] = IgnoreFile(
+                line for name in self._names for line in _lines(self._root / folder / name)
+            )
         return self._files[folder]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from pathlib import Path
@@ -34,6 +35,35 @@ def _nonumber_of(name: str, value: object) -> RefusedInput:
     )
 
 
+def metric_name(name: str) -> str:
+    """The name of a metric, as given; RefusedInput ``bad_metric`` when it is empty, too long or not printable."""
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise RefusedInput(
+            "bad_metric",
+            f"{name[:50]!r} can't be the name of a metric.",
+            hint=f"Use 1 to {MAX_NAME} printable characters.",
+            detail={"name": name[:MAX_NAME]},
+        )
+    return name
+
+
+def checked_progress(done: object, total: object) -> tuple[int | float, int | float | None]:
+    """How much of how much is done; RefusedInput ``bad_progress`` when a number is not finite, or too small."""
+    now = number_of("done", done)
+    end = None if total is None else number_of("total", total)
+    if not (math.isfinite(now) and now >= 0 and (end is None or (math.isfinite(end) and end > 0))):
+        raise RefusedInput(
+            "bad_progress",
+            f"{done!r} of {total!r} is no progress.",
+            hint="Write progress(3, total=5): how much is done, and of how much.",
+        )
+    return _shortest(now), None if end is None else _shortest(end)
+
+
+def _shortest(value: float) -> int | float:
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
 def whole_number(step: object) -> int:
     """The int of a step; RefusedInput ``bad_metric`` when it is none, or does not fit 64 bits."""
     try:
@@ -44,10 +74,6 @@ def whole_number(step: object) -> int:
     if not -_MAX_STEP <= number < _MAX_STEP:
         raise RefusedInput("bad_metric", "The step does not fit 64 bits.", hint="Count steps from 0.")
     return number
-
-
-def _shortest(value: float) -> int | float:
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def existing_path(path: str | os.PathLike[str]) -> Path:

@@ -15,7 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from atelier.errors import InternalError, RefusedInput
-from atelier.recordable import MAX_NAME, bad_name, existing_path, number_of, plain_path, whole_number
+from atelier.recordable import (
+    bad_name,
+    checked_progress,
+    existing_path,
+    metric_name,
+    number_of,
+    plain_path,
+    whole_number,
+)
 from atelier.spool import LineFile, checkpoint_order, copy_file, damage, files_below, publish
 
 Item = TypeVar("Item")
@@ -150,14 +158,7 @@ class Recorder:
         self._metrics.append(line.encode())
 
     def _quote(self, name: str) -> str:
-        if not name or len(name) > MAX_NAME or not name.isprintable():
-            raise RefusedInput(
-                "bad_metric",
-                f"{name[:50]!r} can't be the name of a metric.",
-                hint=f"Use 1 to {MAX_NAME} printable characters.",
-                detail={"name": name[:MAX_NAME]},
-            )
-        quoted = self._quoted[name] = f"{json.dumps(name)}:"
+        quoted = self._quoted[name] = f"{json.dumps(metric_name(name))}:"
         return quoted
 
     def progress(self, done: float, total: float | None = None) -> None:
@@ -168,16 +169,9 @@ class Recorder:
         RefusedInput
             ``bad_progress``: not finite, negative, or total not above zero.
         """
-        now = number_of("done", done)
-        end = None if total is None else number_of("total", total)
-        if not (math.isfinite(now) and now >= 0 and (end is None or (math.isfinite(end) and end > 0))):
-            raise RefusedInput(
-                "bad_progress",
-                f"{done!r} of {total!r} is no progress.",
-                hint="Write progress(3, total=5): done, and of how many.",
-            )
+        now, end = checked_progress(done, total)
         self._progress = (now, end)
-        self._event("progress", done=_shortest(now), total=None if end is None else _shortest(end))
+        self._event("progress", done=now, total=end)
 
     def track(self, iterable: Iterable[Item], total: float | None = None) -> Iterator[Item]:
         """Yield the items and report progress, at most five times a second and at the end.
@@ -237,10 +231,10 @@ class Recorder:
         Damaged ones are passed over, and named by a warning.
         """
         if self._resume is None:
-            self._resume = (self._newestwhole_number(),)
+            self._resume = (self._newest_whole(),)
         return self._resume[0]
 
-    def _newestwhole_number(self) -> Path | None:
+    def _newest_whole(self) -> Path | None:
         newest = self._resume_candidate
         if newest is None:
             return None
@@ -298,15 +292,13 @@ class Recorder:
         """
         source = existing_path(path)
         given = PurePosixPath(os.fspath(path))
-        default = (
-            str(given) if not given.is_absolute() and ".." not in given.parts and given.name else source.resolve().name
-        )
-        kept = plain_path(default if name is None else name)
-        pairs = (
-            [(f"{kept}/{part}", file) for part, file in files_below(source)] if source.is_dir() else [(kept, source)]
-        )
-        for part, file in pairs:
-            self._keep(file, part)
+        is_below = not given.is_absolute() and ".." not in given.parts and given.name
+        kept = plain_path(name or (str(given) if is_below else source.resolve().name))
+        if source.is_file():
+            self._keep(source, kept)
+        else:
+            for part, file in files_below(source):
+                self._keep(file, f"{kept}/{part}")
         return self._spool / "artifacts" / kept
 
     def _keep(self, source: Path, name: str) -> None:
@@ -393,9 +385,7 @@ def _read_params(path: str | None) -> dict[str, Any]:
     try:
         params = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as problem:
-        raise InternalError(
-            "bad_params", "The run's parameters can't be read.", hint="Submit the run again."
-        ) from problem
+        raise InternalError("bad_params", "The run's parameters can't be read.", hint="Submit it again.") from problem
     return params if isinstance(params, dict) else {}
 
 

@@ -26,8 +26,9 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 class LineFile:
     """A file that is only appended to, each line by one ``write`` on an ``O_APPEND`` descriptor.
 
-    So lines of threads, of forked children and of other processes never mix, nothing is lost when the process is killed,
-    and no lock is needed. A disk in trouble costs lines, never an exception: they are counted, and said once on stderr.
+    So lines of threads, of forked children and of other processes never mix, nothing is lost when the process is
+    killed, and no lock is needed. A disk in trouble costs lines, never an exception: they are counted, and said once
+    on stderr.
     """
 
     def __init__(self, path: Path, *, before_open: Callable[[], object] = lambda: None) -> None:
