@@ -12,10 +12,13 @@ from atelier.exporters.torch_errors import explain_conversion
 
 
 class TorchOnnx:
-    """``onnx`` of a PyTorch module; one file below 1.8 GB, else ``model.onnx`` and ``model.onnx.data``."""
+    """``onnx`` of a PyTorch module; one file below the limit, else ``model.onnx`` and ``model.onnx.data``."""
 
     format = "onnx"
     framework = "pytorch"
+
+    def __init__(self, *, single_file_limit_bytes: int = SINGLE_FILE_LIMIT_BYTES) -> None:
+        self.single_file_limit_bytes = single_file_limit_bytes
 
     def write(self, source: Any, folder: Path) -> dict[str, Any]:
         torch = library("torch", extra="torch")
@@ -30,7 +33,7 @@ class TorchOnnx:
                     None,
                     str(folder / FILE_NAME),
                     dynamo=True,
-                    external_data=size_bytes >= SINGLE_FILE_LIMIT_BYTES,
+                    external_data=size_bytes >= self.single_file_limit_bytes,
                     input_names=[spec.name for spec in source.signature.inputs],
                     output_names=[spec.name for spec in source.signature.outputs],
                     verbose=False,
