@@ -1,4 +1,4 @@
-"""The bundle as a file: a deterministic ``tar.zst`` of regular files with a manifest in front, packed and safely unpacked.
+"""The bundle as a file: a deterministic ``tar.zst`` with a manifest in front, packed and safely unpacked.
 
 The same names, contents and executable bits give the same bytes: sorted, no times, no owners, modes 644 and 755 only.
 """
@@ -242,8 +242,8 @@ def unpack_bundle(bundle_path: Path, folder: Path, *, limit_bytes: int) -> list[
     Raises
     ------
     RefusedInput
-        ``bad_bundle``: damaged, made by somebody else's tool, over the limit, or with anything in it but regular files with
-        plain relative names. What was unpacked until then stays in the folder.
+        ``bad_bundle``: damaged, made by somebody else's tool, over the limit, or with anything in it but regular
+        files with plain relative names. What was unpacked until then stays in the folder.
     Conflict
         ``folder_not_empty``.
     """

@@ -31,8 +31,8 @@ def argparse_parameters(tree: ast.Module) -> tuple[Parameter, ...] | None:
     Returns
     -------
     tuple of Parameter, or None
-        None when they can't be known from the source: no ``add_argument`` in it, names that are no literals, subcommands,
-        parent parsers, or ``parse_known_args``.
+        None when they can't be known from the source: no ``add_argument`` in it, names that are no literals,
+        subcommands, parent parsers, or ``parse_known_args``.
     """
     arguments = _arguments(tree)
     return None if arguments is None else tuple(argument.parameter for argument in arguments)

@@ -61,8 +61,8 @@ _SHOWN = 10
 class BundlePlan:
     """What a bundle will hold, before it is written.
 
-    ``root`` is the folder it is taken from; paths of ``files`` and ``work`` are POSIX, below it. ``git_revision`` is None and
-    ``git_dirty`` False outside a repository.
+    ``root`` is the folder it is taken from; paths of ``files`` and ``work`` are POSIX, below it. ``git_revision`` is
+    None and ``git_dirty`` False outside a repository.
     """
 
     root: Path
@@ -79,10 +79,11 @@ def plan_bundle(
 ) -> BundlePlan:
     """Decide which files a run of this work gets.
 
-    The root is the git top level where git tracks the work, else the work's folder. From it come the files that git tracks, or
-    else all files below minus what ``.gitignore`` names; always minus ``.atelierignore``, hidden files, credentials and caches.
-    The work, the local modules it imports, ``requirements.txt`` beside it and what ``include`` names are added. Where the root
-    is the home folder (or above it, or a folder for temporary files) only these are taken, and small files that the code names.
+    The root is the git top level where git tracks the work, else the work's folder. From it come the files that git
+    tracks, or else all files below minus what ``.gitignore`` names; always minus ``.atelierignore``, hidden files,
+    credentials and caches. The work, the local modules it imports, ``requirements.txt`` beside it and what
+    ``include`` names are added. Where the root is the home folder (or above it, or a folder for temporary files) only
+    these are taken, and small files that the code names.
 
     Parameters
     ----------
@@ -133,6 +134,7 @@ class _Planner:
         self._work_file = _posix(os.path.relpath(found.path, self._root))
         self._warnings: list[str] = []
         self._left_behind: dict[str, list[str]] = {}
+        self._real_folders: dict[str, Path] = {}
 
     def plan(self, limit_bytes: int) -> BundlePlan:
         is_file = self._found.kind in {WorkKind.NOTEBOOK, WorkKind.SCRIPT}
@@ -212,31 +214,37 @@ class _Planner:
 
     def _judge(self, name: str) -> PlannedFile | None:
         """The file as it goes into the bundle, or None with the reason noted."""
-        is_work = name == self._work_file
-        if not is_work and (self._excluded.ignores_file(name) or self._is_secret(name)):
+        if name != self._work_file and (self._excluded.ignores_file(name) or self._is_secret(name)):
             return None
-        source = self._root / name
         try:
-            status = source.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                source = source.resolve(strict=True)
-                status = source.stat()
-                target = self._name_of(source)
-                if not is_work and (target is None or not stat.S_ISREG(status.st_mode) or self._is_secret(target)):
-                    self._leave("links to folders or to files outside", name)
-                    return None
+            source = self._place_of(name)
+            status = source.lstat() if source is not None else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, RuntimeError):
             self._leave("what could not be read", name)
             return None
-        if not stat.S_ISREG(status.st_mode):
-            self._leave("what is not a regular file", name)
-            return None
-        if not is_work and holds_private_key(source, status.st_size):
+        if source is None or status is None or not stat.S_ISREG(status.st_mode):
+            self._leave("links to folders or outside, and what is not a regular file", name)
+        elif name != self._work_file and holds_private_key(source, status.st_size):
             self._leave("files that hold a private key", name)
-            return None
-        return PlannedFile(name, source, status.st_size, bool(status.st_mode & 0o100))
+        else:
+            return PlannedFile(name, source, status.st_size, bool(status.st_mode & 0o100))
+        return None
+
+    def _place_of(self, name: str) -> Path | None:
+        """Where a file lies with all links followed; None when that is outside the root, or a secret."""
+        parent = str(Path(name).parent)
+        if parent not in self._real_folders:
+            self._real_folders[parent] = (self._root / parent).resolve(strict=True)
+        source = self._real_folders[parent] / Path(name).name
+        if source.is_symlink():
+            source = source.resolve(strict=True)
+        elif self._real_folders[parent] == self._root / parent:
+            return source
+        inside = self._name_of(source)
+        allowed = name == self._work_file or (inside is not None and not self._is_secret(inside))
+        return source if allowed else None
 
     def _is_secret(self, name: str) -> bool:
         try:
@@ -271,7 +279,8 @@ class _Planner:
             )
         if closure.outside:
             self._warnings.append(
-                f"The code imports from outside {self._root}: {_listed(sorted(closure.outside))}. These modules do not go along."
+                f"The code imports from outside {self._root}: {_listed(sorted(closure.outside))}. "
+                "These modules do not go along."
             )
         if closure.unreadable:
             self._warnings.append(f"Modules that are no valid Python: {_listed(sorted(closure.unreadable))}.")
@@ -295,7 +304,7 @@ def _is_too_broad(root: Path) -> bool:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Files below a folder that no rule leaves out, at most a few more than a bundle may hold; links are given as files."""
+    """Files below a folder that no rule leaves out, links among them; ends soon after `MAX_FILES`."""
     rules = IgnoreRules(root)
     count = 0
     for folder, folders, files in os.walk(root, followlinks=False):
@@ -352,7 +361,8 @@ def _too_large(files: Sequence[PlannedFile], size_bytes: int, limit_bytes: int) 
         "bundle_too_large",
         f"The code is too large to send: {count}{format_bytes(size_bytes)} of at most {format_bytes(limit_bytes)}. "
         f"Biggest: {words}.",
-        hint=f"Put what the run does not need into .atelierignore, as {biggest[0].path}; large data belongs into a data root.",
+        hint=f"Put what the run does not need into .atelierignore, as {biggest[0].path}; "
+        "large data belongs into a data root.",
         detail={"biggest": [[file.path, file.size_bytes] for file in biggest], "size_bytes": size_bytes,
                 "limit_bytes": limit_bytes, "files": len(files)},
     )  # fmt: skip

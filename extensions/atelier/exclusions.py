@@ -18,7 +18,8 @@ _CREDENTIAL_NAMES = re.compile(
     | .*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|token)
     | (?:.*[_-])?(?:token|tokens|password|passwords|passwd|credentials?)(?:\.(?:txt|json|ya?ml|toml|ini|csv))?
     | (?:.*[_-])?secrets?\.(?:txt|json|ya?ml|toml|ini|env)
-    | .*cookie_secret | htpasswd | kaggle\.json | (?:client_secret|service[_-]account).*\.json | application_default_.*\.json
+    | .*cookie_secret | htpasswd | kaggle\.json | (?:client_secret|service[_-]account).*\.json
+    | application_default_.*\.json
     """,
     re.VERBOSE | re.IGNORECASE,
 )

@@ -27,7 +27,7 @@ class IgnoreFile:
         self._rules = [rule for line in lines if (rule := _rule(line)) is not None]
 
     def says(self, path: str, *, is_folder: bool = False) -> bool | None:
-        """Whether the last rule that matches ignores the path; None when none matches. Its folders are not looked at."""
+        """Whether the last matching rule ignores the path, None without one; its folders are not looked at."""
         for rule in reversed(self._rules):
             if (is_folder or not rule.only_folders) and rule.regex.fullmatch(path):
                 return rule.ignores

@@ -224,7 +224,7 @@ def check_params(
         raise RefusedInput(
             "no_parameters_cell",
             f"The notebook has no cell tagged 'parameters', so it takes no {', '.join(map(repr, params))}.",
-            hint="Put the values that may change into one cell and give it the tag 'parameters' (property inspector, gear icon).",
+            hint="Put the values that may change into one cell and tag it 'parameters' (property inspector).",
         )
     known = {parameter.name: parameter for parameter in parameters}
     for name, value in params.items():
@@ -264,17 +264,20 @@ def _check_json(name: str, value: Any) -> None:
 def _json_problem(value: Any, depth: int) -> str:
     if depth > MAX_DEPTH:
         return f"it is nested deeper than {MAX_DEPTH} levels"
-    if value is None or type(value) in {bool, str}:
-        return ""
+    if type(value) in {list, dict}:
+        wrong_key = next(
+            (f"the key {key!r} is not text" for key in value if type(value) is dict and type(key) is not str), ""
+        )
+        items = value.values() if type(value) is dict else value
+        return wrong_key or next((problem for item in items if (problem := _json_problem(item, depth + 1))), "")
     if type(value) is int:
         return "" if -MAX_INT <= value < MAX_INT else "the whole number does not fit 64 bits"
     if type(value) is float:
         return "" if math.isfinite(value) else f"{value} is not a number that JSON can carry"
-    if type(value) is list:
-        return next((problem for item in value if (problem := _json_problem(item, depth + 1))), "")
-    if type(value) is dict:
-        keys = next((f"the key {key!r} is not text" for key in value if type(key) is not str), "")
-        return keys or next((problem for item in value.values() if (problem := _json_problem(item, depth + 1))), "")
+    return "" if value is None or type(value) in {bool, str} else _foreign_type(value)
+
+
+def _foreign_type(value: Any) -> str:
     advice = {"tuple": "; write a list", "set": "; write a list"}.get(type(value).__name__, "")
     return f"a {type(value).__name__} is not JSON{advice}" + ("; call .item()" if hasattr(value, "item") else "")
 
@@ -293,7 +296,7 @@ def _check_value(parameter: Parameter, value: Any) -> None:
     if value is None and parameter.nullable:
         return
     given = "null" if value is None else type_of(value)
-    fits = parameter.type == "any" or given == parameter.type or (parameter.type == "float" and given == "int")
+    fits = parameter.type in {"any", given} or (parameter.type == "float" and given == "int")
     if not fits:
         raise RefusedInput(
             "wrong_type",
@@ -335,7 +338,8 @@ def parameters_source(params: Mapping[str, Any]) -> str:
 def value_from_text(text: str, kind: ParameterType = "any") -> Any:
     """The JSON value that a user typed for a parameter of this type; the text itself when it is not JSON.
 
-    ``"5"`` is 5 for ``int`` and ``any`` but ``"5"`` for ``str``; ``true``/``True`` are bools; `check_params` judges the result.
+    ``"5"`` is 5 for ``int`` and ``any`` but ``"5"`` for ``str``; ``true``/``True`` are bools; `check_params` judges
+    the result.
     """
     if kind == "str":
         return text

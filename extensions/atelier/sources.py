@@ -1,6 +1,7 @@
 """Python source out of notebooks and files: cells, IPython's own lines, and syntax errors told with cell and line.
 
-Nothing here runs user code, and nothing imports nbformat (0.4 s): a notebook is JSON, of which the needed parts are checked.
+Nothing here runs user code, and nothing imports nbformat (0.4 s): a notebook is JSON, of which the needed parts are
+checked.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def notebook_cells(content: bytes, name: str) -> tuple[Cell, ...]:
     Raises
     ------
     RefusedInput
-        ``empty_work``, ``bad_notebook`` (not JSON, no cells, older than format 4), ``not_python`` (another kernel language).
+        ``empty_work``, ``bad_notebook`` (not JSON, no cells, older than format 4), ``not_python`` (another kernel
+        language).
     """
     notebook = notebook_json(content, name)
     _check_language(notebook.get("metadata"), name)

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 Read = Callable[[str], bytes]
-"""Gives the content of a file by its POSIX path within the root or bundle; raises FileNotFoundError when there is none."""
+"""Gives a file's content by its POSIX path within the root or bundle; raises FileNotFoundError when there is none."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?")
 _FORMS = "Give notebook.ipynb, script.py, package.module or package.module:function."
@@ -56,8 +56,8 @@ _FORMS = "Give notebook.ipynb, script.py, package.module or package.module:funct
 class FoundWork:
     """A work on this machine.
 
-    ``path`` is the absolute file that holds it, ``folder`` the absolute working directory of its run, ``target`` the file's
-    name for a notebook or script, else ``package.module`` or ``package.module:function``.
+    ``path`` is the absolute file that holds it, ``folder`` the absolute working directory of its run, ``target`` the
+    file's name for a notebook or script, else ``package.module`` or ``package.module:function``.
     """
 
     kind: WorkKind
@@ -72,15 +72,17 @@ def find_work(text: str, cwd: Path) -> FoundWork:
     Parameters
     ----------
     text : str
-        ``notebook.ipynb``, ``script.py`` (relative to cwd or absolute), ``package.module`` or ``package.module:function``;
-        modules are looked for in cwd, its ``src``, and upwards to the top of the git repository around it.
+        ``notebook.ipynb``, ``script.py`` (relative to cwd or absolute), ``package.module`` or
+        ``package.module:function``; modules are looked for in cwd, its ``src``, and upwards to the top of the git
+        repository around it.
     cwd : Path
         Where relative names begin.
 
     Raises
     ------
     RefusedInput
-        ``work_not_found``, ``work_is_directory``, ``empty_work``, ``unknown_work`` (none of the four forms, not a file).
+        ``work_not_found``, ``work_is_directory``, ``empty_work``, ``unknown_work`` (none of the four forms, not a
+        file).
     """
     named = text.strip()
     if not named or "\0" in named:
@@ -194,7 +196,8 @@ def inspect_work(read: Read, work: Work) -> tuple[Parameter, ...] | None:
     Raises
     ------
     RefusedInput
-        ``work_not_found``, ``empty_work``, ``bad_notebook``, ``not_python``, ``syntax_error``, ``unknown_work`` (no such function).
+        ``work_not_found``, ``empty_work``, ``bad_notebook``, ``not_python``, ``syntax_error``, ``unknown_work`` (no
+        such function).
     """
     if work.kind is WorkKind.NOTEBOOK:
         return _notebook_parameters(_read_work(read, work.target), work.target)
@@ -281,7 +284,7 @@ def _function_parameters(read: Read, module: str, function: str) -> tuple[Parame
 
 
 def _find_function(read: Read, module: str, name: str, known: set[str], depth: int) -> tuple[ast.AST | None, str]:
-    """The node that binds a name in a module, followed through ``from … import``; its functions' names go to ``known``."""
+    """The node that binds a name, followed through ``from … import``; names of functions are added to ``known``."""
     file = module_file(read, module)
     if file is None or depth > 16:
         return None, ""
