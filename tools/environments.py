@@ -39,17 +39,16 @@ def main() -> int:
 def build(plan: Plan) -> bool:
     """Bring every environment of the plan up to date; whether anything had to be done."""
     _announce(plan)
-    environ = {"UV_CACHE_DIR": str(cache_folder(os.environ)), "UV_LINK_MODE": "hardlink", "UV_NO_PROGRESS": ""}
-    os.environ.update({name: value for name, value in environ.items() if value})
+    os.environ["UV_CACHE_DIR"] = str(cache_folder(os.environ))
     missing = plan.missing
     if plan.platform in missing:
         _make_platform(plan.platform)
     uv = plan.platform.folder / "bin/uv"
-    javascript.install_proxy(plan.platform.folder)
-    javascript.build_lab(plan.platform.folder)
     for image in plan.images:
         if image in missing:
             _make_image(image, uv)
+    javascript.install_proxy(plan.platform.folder)
+    javascript.build_lab(plan.platform.folder)
     wheel_sha256 = our_digest()
     stale = [each for each in (plan.platform, *plan.images) if each.state().get("wheel") != wheel_sha256]
     if stale:
@@ -66,13 +65,17 @@ def _announce(plan: Plan) -> None:
         return
     needed: dict[Path, int] = {ROOT: 0, plan.home: 0}
     for each in plan.missing:
-        size = f"up to {in_words(each.sizes.download_bytes)} to download" if each.sizes.download_bytes else "size unknown"
+        size = (
+            f"up to {in_words(each.sizes.download_bytes)} to download" if each.sizes.download_bytes else "size unknown"
+        )
         print(f"{each.name}: {size}, {in_words(each.sizes.installed_bytes)} on disk", flush=True)
         needed[ROOT if each is plan.platform else plan.home] += each.sizes.installed_bytes
     if plan.platform in plan.missing:
         needed[ROOT] += LAB_BYTES
     total = sum(each.sizes.download_bytes for each in plan.missing)
-    print(f"in all up to {in_words(total)}; what {cache_folder(os.environ)} has already is not fetched again", flush=True)
+    print(
+        f"in all up to {in_words(total)}; what {cache_folder(os.environ)} has already is not fetched again", flush=True
+    )
     machine.check_space(needed)
 
 
@@ -83,8 +86,8 @@ def _make_platform(platform: Environment) -> None:
         _remove(platform.folder)
         bootstrap = ROOT / "images/platform/bootstrap.txt"
         machine.run("make .venv", sys.executable, "-m", "venv", platform.folder)
-        pip = (platform.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        machine.run("install uv", *pip, "--require-hashes", "--only-binary=:all:", "-r", bootstrap)
+        argv = "-m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r".split()
+        machine.run("install uv", platform.python, *argv, bootstrap)
     _sync(platform, uv)
     write_json(platform.marker, {"lock": platform.lock_sha256, "python": PYTHON_TAG})
 
@@ -100,9 +103,9 @@ def _make_image(image: Environment, uv: Path) -> None:
 
 def _sync(environment: Environment, uv: Path) -> None:
     print(f"{environment.name}: installing {environment.lock.name} into {environment.folder}", flush=True)
-    argv = ("pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", environment.python)
+    argv = "pip sync --quiet --require-hashes --compile-bytecode --python".split()
     with machine.progress(environment.name, environment.folder, environment.sizes.installed_bytes):
-        machine.run(f"install the {environment.name} environment", uv, *argv, environment.lock)
+        machine.run(f"install the {environment.name} environment", uv, *argv, environment.python, environment.lock)
 
 
 def our_digest() -> str:
@@ -117,7 +120,8 @@ def _build_wheel(platform: Environment) -> Path:
     """Build our distribution with the platform's own hatchling, without fetching anything."""
     folder = platform.folder / "lib/wheel"
     shutil.rmtree(folder, ignore_errors=True)
-    machine.run("build our wheel", platform.python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    argv = "-m hatchling build -t wheel -d".split()
+    machine.run("build our wheel", platform.python, *argv, folder, cwd=ROOT)
     return next(folder.glob("*.whl"))
 
 
@@ -127,8 +131,8 @@ def _install_wheel(environment: Environment, uv: Path, wheel: Path, wheel_sha256
     is_image = environment.folder != ROOT / ".venv"
     if is_image:
         _set_writable(environment.folder, True)
-    argv = ("pip", "install", "--quiet", "--no-deps", "--reinstall", "--compile-bytecode")
-    machine.run("install our wheel", uv, *argv, "--python", environment.python, wheel)
+    argv = "pip install --quiet --no-deps --reinstall --compile-bytecode --python".split()
+    machine.run("install our wheel", uv, *argv, environment.python, wheel)
     write_json(environment.marker, {**environment.state(), "wheel": wheel_sha256})
     if is_image:
         _set_writable(environment.folder, False)
@@ -156,21 +160,23 @@ def _remove(folder: Path) -> None:
 def _write_indexes(plan: Plan) -> None:
     """Tell the platform, and clients inside an image, where each environment is."""
     venv = plan.platform.folder
-    parts = {"node": str(javascript.find_node(venv)), "proxy": str(javascript.proxy_script(venv))}
-    for each in (plan.platform, *plan.images):
-        index = plan.home / "envs" / f"{each.name}.json"
-        known = {"name": each.name, "python": str(each.python), "lock_sha256": each.lock_sha256, "lock": str(each.lock)}
-        before = read_json(index)
-        if known.items() <= before.items():
-            continue
-        known |= {"title": each.title, "framework": each.framework, "version": _version(each)}
-        write_json(index, known | (parts if each is plan.platform else {}))
+    _note(plan, plan.platform, {"node": str(javascript.find_node(venv)), "proxy": str(javascript.proxy_script(venv))})
+    for image in plan.images:
+        _note(plan, image, {"title": image.title, "framework": image.framework})
+
+
+def _note(plan: Plan, environment: Environment, more: dict[str, str]) -> None:
+    index = plan.home / "envs" / f"{environment.name}.json"
+    sha256 = environment.lock_sha256
+    known = {"name": environment.name, "python": str(environment.python), "lock_sha256": sha256, **more}
+    if known != {name: value for name, value in read_json(index).items() if name != "version"}:
+        write_json(index, known | {"version": _version(environment)})
 
 
 def _version(environment: Environment) -> str:
     program = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
-    argv = [environment.python, "-c", program, environment.framework]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    argv: list[str | Path] = [environment.python, "-c", program, environment.framework]
+    return subprocess.run(argv, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two parts that npm installs: the proxy in front of the hub, and the JupyterLab extension, by a node from a wheel."""
+"""What npm installs, with a node from a wheel: the proxy in front of the hub, and the JupyterLab extension."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_lab(venv: Path) -> None:
     """Build ``lab/dist``, unless it comes from the sources of now."""
     lab = ROOT / "lab"
     marker = venv / "lib/lab.json"
-    if not (lab / "src").exists() or not (lab / "tsconfig.json").exists():
+    if not (lab / "src/index.ts").exists():
         print("lab: no sources, no JupyterLab extension", flush=True)
         return
     sources = digest_of(lab_sources(lab))
@@ -57,7 +57,7 @@ def build_lab(venv: Path) -> None:
         print("lab: installing what builds the JupyterLab extension (about 120 MB)", flush=True)
         _npm(venv, "install what builds the JupyterLab extension", "ci", cwd=lab)
     print("lab: building the JupyterLab extension", flush=True)
-    _npm(venv, "build the JupyterLab extension", "run", "build", cwd=lab)
+    _npm(venv, "build the JupyterLab extension", "run", "--silent", "build", cwd=lab)
     write_json(marker, {"sources": sources})
 
 
@@ -82,16 +82,21 @@ def _has_modules(folder: Path) -> bool:
 
 
 def _npm(venv: Path, what: str, *argv: str, cwd: Path) -> None:
-    """npm with the wheel's node first on PATH, since scripts of packages begin with ``#!/usr/bin/env node``."""
+    """npm with a folder of node and npm first on PATH, for scripts begin with ``#!/usr/bin/env node`` and call npm."""
     node = find_node(venv)
-    npm = node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
+    programs = {"node": node, "npm": node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"}
+    folder = venv / "lib/node"
+    folder.mkdir(exist_ok=True)
+    for name, program in programs.items():
+        program.chmod(program.stat().st_mode | 0o111)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(program)
     environ = {
-        "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "npm_config_audit": "false",
         "npm_config_fund": "false",
         "npm_config_ignore_scripts": "true" if argv[0] == "ci" else "false",
         "npm_config_update_notifier": "false",
         "npm_config_loglevel": "error",
     }
-    machine.run(what, node, npm, *argv, cwd=cwd, environ=environ)
-
+    machine.run(what, *(str(folder / name) for name in programs), *argv, cwd=cwd, environ=environ)

@@ -38,7 +38,7 @@ def check(version: tuple[int, int] = sys.version_info[:2]) -> None:
                 f"python{version[0]}.{version[1]}-venv), or name another interpreter with PYTHON=."
             )
     if shutil.which("git") is None:
-        raise Refusal("git is not on PATH: install it (the package git); JupyterLab's git panel and run records use it.")
+        raise Refusal("git is not on PATH: install it (the package git); JupyterLab and run records use it.")
 
 
 def has_nvidia_driver() -> bool:
@@ -75,8 +75,8 @@ def check_space(needed_bytes: Mapping[Path, int]) -> None:
         free_bytes = shutil.disk_usage(nearest_existing(folder)).free
         if free_bytes < size_bytes:
             raise Refusal(
-                f"The disk of {folder} has {in_words(free_bytes)} free and {in_words(size_bytes)} are needed: free some, "
-                "choose another disk with ATELIER_HOME=, or take one image with IMAGES=pytorch."
+                f"The disk of {folder} has {in_words(free_bytes)} free and {in_words(size_bytes)} are needed: "
+                "free some, choose another disk with ATELIER_HOME=, or take one image with IMAGES=pytorch."
             )
 
 
@@ -89,19 +89,19 @@ def run(what: str, *argv: object, cwd: Path | None = None, environ: Mapping[str,
     """Run a program whose output the person may watch; refuse with what it was for when it fails."""
     command = [os.fspath(part) if isinstance(part, Path) else str(part) for part in argv]
     try:
-        status = subprocess.run(command, cwd=cwd, env={**os.environ, **(environ or {})}).returncode
+        status = subprocess.run(command, cwd=cwd, env={**os.environ, **(environ or {})}, check=False).returncode
     except FileNotFoundError as problem:
         raise Refusal(f"Can't {what}: {command[0]} is missing.") from problem
     if status:
         why = f"{Path(command[0]).name} ended with status {status}, its message is above"
-        if shutil.disk_usage(nearest_existing(Path(cwd or Path.cwd()))).free < 100e6:
+        if shutil.disk_usage(nearest_existing(cwd or Path.cwd())).free < 100e6:
             why = "the disk is full"
         raise Refusal(f"Can't {what}: {why}.")
 
 
 @contextlib.contextmanager
 def progress(name: str, folder: Path, expected_bytes: int) -> Iterator[None]:
-    """While the block works, say how much more lies on the disk of a folder: one moving line on a terminal, else a line each 15 s."""
+    """Say while the block works how much more lies on a folder's disk: a moving line on a terminal, else each 15 s."""
     before_bytes = shutil.disk_usage(nearest_existing(folder)).free
     done = threading.Event()
     of = f" of about {in_words(expected_bytes)}" if expected_bytes else ""

@@ -152,7 +152,8 @@ def _lock_of(name: str, ours: str, locks: Path | None) -> Path:
 def _sizes(lock: Path) -> Sizes:
     if not lock.is_relative_to(ROOT):
         return Sizes()
-    return Sizes(**read_json(ROOT / "images/sizes.json").get(str(lock.relative_to(ROOT)), {}))
+    known = read_json(ROOT / "images/sizes.json").get(str(lock.relative_to(ROOT)), {})
+    return Sizes(known.get("download_bytes", 0), known.get("installed_bytes", 0))
 
 
 def digest_of(files: Iterable[Path]) -> str:

@@ -1,0 +1,139 @@
+"""`make test` and `make lint`: install what the tests need beside the platform, then run every check.
+
+Usage: ``python -m tools.verify lint | test [TIER …]``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools import machine
+from tools.machine import Refusal
+from tools.plan import ROOT, cache_folder
+
+BIN = ROOT / ".venv/bin"
+TIERS = ("unit", "contract", "integration", "notebooks", "browser")
+POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what was asked for; 1 and one line on stderr when a check fails or can't be made."""
+    os.environ.setdefault("UV_CACHE_DIR", str(cache_folder(os.environ)))
+    started = time.monotonic()
+    try:
+        install_tools()
+        failed = lint()
+        if argv[0] == "test":
+            prepare_machine()
+            failed += test(argv[1:] or TIERS)
+    except Refusal as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return 1
+    print(
+        f"{time.monotonic() - started:.0f} s. " + (f"Failed: {', '.join(failed)}." if failed else "All is well."),
+        flush=True,
+    )
+    return 1 if failed else 0
+
+
+def install_tools() -> None:
+    """Install the test lock beside the platform's; a check of some milliseconds when it is there."""
+    argv = "pip install --quiet --require-hashes --python".split()
+    machine.run("install what the tests need", BIN / "uv", *argv, BIN / "python", "-r", ROOT / "tests/requirements.txt")
+
+
+def lint() -> list[str]:
+    """Format, rules, types and imports: the names of those that failed, after all have run."""
+    steps = {
+        "format": "ruff format --check --quiet",
+        "rules": "ruff check --quiet",
+        "types": "mypy",
+        "import rules": "lint-imports",
+    }
+    return [name for name, command in steps.items() if not _passes(name, command.split())]
+
+
+def test(tiers: Sequence[str]) -> list[str]:
+    """Run pytest tier by tier; a tier without any test counts as failed."""
+    reports = ROOT / ".test-home/reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    return [
+        tier
+        for tier in tiers
+        if not _passes(tier, ["pytest", f"tests/{tier}", "--durations=5", f"--junitxml={reports / tier}.xml"])
+    ]
+
+
+def prepare_machine() -> None:
+    """Find or install a browser and PostgreSQL, and tell the tests by environment variables where they are."""
+    os.environ["ATELIER_TEST_CHROMIUM"] = find_browser()
+    if postgresql := find_postgresql():
+        os.environ["ATELIER_TEST_POSTGRESQL"] = postgresql
+
+
+def find_browser() -> str:
+    """The ``chromium`` on PATH, else Debian's when root, else playwright's own; empty for playwright's own.
+
+    Raises
+    ------
+    Refusal
+        None of the three can be had.
+    """
+    if found := shutil.which("chromium"):
+        return found
+    if _install_by_apt("chromium", "fonts-dejavu-core") and (found := shutil.which("chromium")):
+        return found
+    if _quietly([str(BIN / "playwright"), "install", "chromium"]):
+        return ""
+    raise Refusal("The browser tests need a chromium: install one on PATH, or run `make test` as root on Debian.")
+
+
+def find_postgresql() -> str:
+    """The folder of PostgreSQL's programs, installed from Debian when root; empty when there is none."""
+    if not any(Path("/").glob(POSTGRESQL[1:])):
+        _install_by_apt("postgresql")
+    found = sorted(Path("/").glob(POSTGRESQL[1:]))
+    if not found and os.geteuid() == 0:
+        raise Refusal(
+            "The store's tests need PostgreSQL, and apt-get could not install it: install the package postgresql."
+        )
+    return str(found[-1].parent) if found else ""
+
+
+def _install_by_apt(*packages: str) -> bool:
+    apt = shutil.which("apt-get")
+    if os.geteuid() != 0 or apt is None:
+        return False
+    print(f"installing {', '.join(packages)} with apt-get", flush=True)
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    install = [apt, "install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    return _quietly(install) or (_quietly([apt, "update", "--quiet"]) and _quietly(install))
+
+
+def _quietly(argv: Sequence[str]) -> bool:
+    """Run a program and show its last lines only when it fails."""
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        print("\n".join((done.stdout + done.stderr).splitlines()[-5:]), file=sys.stderr, flush=True)
+    return done.returncode == 0
+
+
+def _passes(name: str, argv: Sequence[str]) -> bool:
+    started = time.monotonic()
+    print(f"== {name}", flush=True)
+    environ = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    if argv[0] == "lint-imports":
+        environ["PYTHONPATH"] = str(ROOT / "extensions")
+    status = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT, env=environ, check=False).returncode
+    print(f"== {name}: {'passed' if status == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
+    return status == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
