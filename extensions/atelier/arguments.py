@@ -63,15 +63,15 @@ def _written(argument: _Argument, value: Any) -> list[str]:
         return [option] if value is not _FLAGS[action] else []
     if action == "BooleanOptionalAction":
         return [option if value else "--no-" + option.removeprefix("--")]
-    if action == "append":
-        return [f"{option}={text}" for text in _texts(argument, value)]
-    if argument.many:
+    if action == "count":
+        return [option] * int(value)
+    if argument.many or action == "extend":
         return [option, *_texts(argument, value)]
-    return [f"{option}={_text(value)}"]
+    return [f"{option}={text}" for text in _texts(argument, value)]
 
 
 def _texts(argument: _Argument, value: Any) -> list[str]:
-    is_list = isinstance(value, list) and (argument.many or argument.action == "append")
+    is_list = isinstance(value, list) and (argument.many or argument.action in {"append", "extend"})
     return [_text(item) for item in value] if is_list else [_text(value)]
 
 
