@@ -22,5 +22,5 @@ def need(module: str, what: str) -> Any:
         raise Unavailable(
             "missing_library",
             f"{what} needs {module.partition('.')[0]}, which is not in this environment.",
-            hint="pip install 'jupyterhub-atelier[data]'",
+            hint="pip install 'jupyterhub-atelier[notebook]'",
         ) from problem

@@ -72,7 +72,7 @@ def unknown_root(root: str) -> RefusedInput:
 def bad_path(path: str, problem: str, hint: str) -> RefusedInput:
     """The error for a path that is refused before anything is opened."""
     shown = path if len(path) <= 200 else path[:200] + "…"
-    return RefusedInput("bad_path", f"The path {ascii(shown)} {problem}.", hint=hint)
+    return RefusedInput("bad_path", f"The path {shown!a} {problem}.", hint=hint)
 
 
 def _unfit(text: str, limit_bytes: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atelier.data.entries import Entry
-from atelier.data.kinds import kind_of_file
+from atelier.data.kinds import kind_of_file, kind_of_name
 from atelier.data.readers import archive, arrays, image, lines, media, notebook, parquet, text
 from atelier.data.readers.subject import BLOCK_BYTES, HEAD_BYTES, Plan, Shown, Subject
 from atelier.data.roots import Root
@@ -116,8 +116,12 @@ class _Look:
         if entry.kind == "folder":
             raise is_a_folder(f"{self.root.name}/{self.path}".rstrip("/"))
         with closing(Reader(self.root.open(self.path), self.budget)) as reader:
-            subject, note = self._subject(entry.name, reader)
-            planned, shown = self._carried_out(subject, read)
+            subject = Subject(entry.name, kind_of_name(entry.name), reader)
+            try:
+                subject, note = self._subject(entry.name, reader)
+            except OverBudget as problem:
+                return self._json(entry, subject, Plan(0, "nothing was read", Shown), Shown(note=problem.message))
+            planned, shown = self._carried_out(subject, read=read)
         shown.note = " ".join(filter(None, (note, shown.note)))
         return self._json(entry, subject, planned, shown)
 
@@ -128,10 +132,13 @@ class _Look:
         kind, note = kind_of_file(name, reader.at(0, min(HEAD_BYTES, self.budget.left_bytes)))
         if kind != "gzip":
             return Subject(name, kind, reader, self.rows, columns), note
-        content, more = archive.unpacked_head(reader.at(0, min(BLOCK_BYTES, self.budget.left_bytes)))
+        try:
+            content, more = archive.unpacked_head(reader.at(0, min(BLOCK_BYTES, self.budget.left_bytes)))
+        except RefusedInput as problem:
+            return Subject(name, "binary", reader), problem.message
         inner = name.removesuffix(".gz")
         inner_kind, _ = kind_of_file(inner, content[:HEAD_BYTES])
-        kind = inner_kind if inner_kind in ("csv", "jsonl", "text") or not more else "binary"
+        kind = inner_kind if inner_kind in {"csv", "jsonl", "text"} or not more else "binary"
         return Subject(
             inner,
             kind,
@@ -141,20 +148,18 @@ class _Look:
             more,
         ), note
 
-    def _carried_out(self, subject: Subject, read: bool) -> tuple[Plan, Shown]:
+    def _carried_out(self, subject: Subject, *, read: bool) -> tuple[Plan, Shown]:
         """The plan, and what it shows; metadata and the reason where the file is broken or the budget too small."""
         planned = Plan(0, "nothing was read", Shown)
         try:
             planned = _PLANNERS[subject.kind](subject)
-            if not read:
-                return planned, _metadata(planned, "")
-            if planned.bytes_to_read > subject.reader.budget.left_bytes:
-                return planned, _metadata(
-                    planned, f"Showing it takes {format_bytes(planned.bytes_to_read)} of reading."
-                )
-            shown = planned.read()
+            planned.bytes_to_read = self._total(planned, subject)
+            if planned.bytes_to_read > self.budget.limit_bytes:
+                needed = format_bytes(planned.bytes_to_read)
+                return planned, _metadata(planned, f"Showing it takes reading {needed}: {planned.why}.")
+            shown = planned.read() if read else _metadata(planned, planned.note)
         except OverBudget as problem:
-            planned.bytes_to_read = max(planned.bytes_to_read, subject.reader.budget.limit_bytes + 1)
+            planned.bytes_to_read = max(planned.bytes_to_read, self.budget.limit_bytes + 1)
             return planned, _metadata(planned, problem.message)
         except RefusedInput as problem:
             if problem.code not in _SHOWN_AS_NOTE:
@@ -162,6 +167,11 @@ class _Look:
             return planned, _metadata(planned, problem.message)
         shown.facts = planned.facts | shown.facts
         return planned, shown
+
+    def _total(self, planned: Plan, subject: Subject) -> int:
+        """Bytes that the whole look takes: what planning has read, and what is still to be read of this very file."""
+        to_come = planned.bytes_to_read if subject.reader.budget is self.budget else 0
+        return min(self.budget.spent_bytes + to_come, max(subject.reader.size_bytes, self.budget.spent_bytes))
 
     def _json(self, entry: Entry, subject: Subject, planned: Plan, shown: Shown) -> dict[str, Any]:
         about = entry.as_json()

@@ -8,6 +8,7 @@ has checked that the caller may use it; below it, a path is checked and reached 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -74,7 +75,9 @@ def catalog_root(entry: CatalogRoot) -> Root:
 def check_root_url(url: str) -> None:
     """Refuse (``bad_root_url``) what can't be a root; touches no network."""
     scheme = urlsplit(url).scheme
-    if "::" in url or (scheme and scheme not in OBJECT_SCHEMES | {"file", "http", "https"}):
+    if "::" in re.sub(r"\[[0-9A-Fa-f:.%]*\]", "", url) or (
+        scheme and scheme not in OBJECT_SCHEMES | {"file", "http", "https"}
+    ):
         raise _bad_url(url, "Use file, http, https, s3, gs, az or hf, and no '::' chain.")
     if scheme == "file" and urlsplit(url).netloc not in ("", "localhost"):
         raise _bad_url(url, "Write file:///absolute/path, with three slashes.")

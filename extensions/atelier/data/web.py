@@ -11,7 +11,8 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -28,6 +29,7 @@ MAX_INDEX_BYTES = 4 * 2**20
 """An index page longer than this is cut; it is some 40,000 names."""
 
 _MAX_REDIRECTS = 3
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "atelier"}
 
 
 class _Connection(http.client.HTTPConnection):
@@ -61,23 +63,25 @@ class WebSource:
     def __init__(self, root: WebRoot, target: str, shown: str) -> None:
         self._root, self._target, self._shown = root, target, shown
         self._connection = root.connect()
-        self.modified_s: float | None = None
-        self.size_bytes = self._size()
+        with self._root.request(self._connection, "HEAD", target, shown) as answer:
+            self.modified_s = _moment(answer.getheader("Last-Modified"))
+            size = answer.getheader("Content-Length")
+        if size is None:
+            self.close()
+            raise _cannot(shown, "tell the size of a file")
+        self.size_bytes = int(size)
 
     def read(self, offset: int, length: int) -> bytes:
         if length <= 0:
             return b""
-        answer = self._get(offset, length)
-        if answer.status == 200 and offset > 0:
-            self.close()
-            raise Unreachable(
-                "no_ranges",
-                f"The server of {self._shown} can't send a part of a file.",
-                hint="Download it to your home first.",
-            )
-        content = answer.read(length)
-        if answer.read(1):
-            self.close()
+        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        with self._root.request(self._connection, "GET", self._target, self._shown, wanted) as answer:
+            if answer.status == 200 and offset > 0:
+                self.close()
+                raise _cannot(self._shown, "send a part of a file")
+            content = answer.read(length)
+            if not answer.isclosed():
+                self.close()
         return content
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -85,23 +89,6 @@ class WebSource:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _get(self, offset: int, length: int) -> http.client.HTTPResponse:
-        return self._root.request(
-            self._connection, "GET", self._target, self._shown, {"Range": f"bytes={offset}-{offset + length - 1}"}
-        )
-
-    def _size(self) -> int:
-        answer = self._root.request(self._connection, "HEAD", self._target, self._shown, {})
-        answer.read()
-        self.modified_s = _moment(answer.getheader("Last-Modified"))
-        if answer.getheader("Content-Length") is None:
-            raise Unreachable(
-                "no_size",
-                f"The server of {self._shown} does not tell its size.",
-                hint="Download it to your home first.",
-            )
-        return int(str(answer.getheader("Content-Length")))
 
 
 class WebRoot:
@@ -127,15 +114,14 @@ class WebRoot:
 
     def list_page(self, path: str, limit: int, page: str | None) -> Listing:
         target, shown = self._target(path), self._shown(path)
-        connection = self.connect()
-        try:
-            answer = self.request(connection, "GET", target.rstrip("/") + "/", shown, {})
+        index = _Index()
+        with (
+            closing(self.connect()) as connection,
+            self.request(connection, "GET", target.rstrip("/") + "/", shown) as answer,
+        ):
             if not (answer.getheader("Content-Type") or "").startswith("text/html"):
                 raise not_a_folder(shown)
-            index = _Index()
             index.feed(answer.read(MAX_INDEX_BYTES).decode(errors="replace"))
-        finally:
-            connection.close()
         return page_of(index.entries(), limit, page)
 
     def describe(self, path: str) -> Entry:
@@ -151,37 +137,47 @@ class WebRoot:
             raise is_a_folder(self.name)
         return WebSource(self, self._target(path), self._shown(path))
 
+    @contextmanager
     def request(
-        self, connection: http.client.HTTPConnection, method: str, target: str, shown: str, headers: dict[str, str]
-    ) -> http.client.HTTPResponse:
-        """An answer of status 200 or 206 with its body still to be read."""
-        for _ in range(_MAX_REDIRECTS):
-            answer = self._ask(connection, method, target, shown, headers)
-            if answer.status not in (301, 302, 303, 307, 308):
-                return _checked(answer, shown)
-            target = self._redirected(target, answer.getheader("Location") or "", shown)
-            connection.close()
-        raise Unreachable(
-            "root_unreachable", f"{shown} redirects too often.", hint="Ask the administrator to mend the root's URL."
-        )
+        self, connection: http.client.HTTPConnection, method: str, target: str, shown: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
+        """An answer of status 200 or 206 whose body can be read within the block.
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, method: str, target: str, shown: str, headers: dict[str, str]
-    ) -> http.client.HTTPResponse:
+        The connection can be used again afterwards; it is closed where a part of the body was left unread.
+        """
         try:
-            connection.request(
-                method, target, headers={"Accept-Encoding": "identity", "User-Agent": "atelier", **headers}
-            )
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as problem:
+            with closing(self._answer(connection, method, target, shown, headers or {})) as answer:
+                _check(answer, shown)
+                yield answer
+                if not answer.isclosed() and answer.length != 0:
+                    connection.close()
+        except BaseException:
             connection.close()
-            raise Unreachable(
-                "root_unreachable", f"{shown} can't be reached now ({type(problem).__name__}).", hint="Try again later."
-            ) from problem
+            raise
+
+    def _answer(
+        self, connection: http.client.HTTPConnection, method: str, target: str, shown: str, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:  # fmt: skip
+        """The first answer that is no redirect."""
+        for _ in range(_MAX_REDIRECTS):
+            try:
+                connection.request(method, target, headers={**_HEADERS, **headers})
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as problem:
+                raise _unreachable(shown, f"can't be reached now ({type(problem).__name__})") from problem
+            if answer.status not in (301, 302, 303, 307, 308):
+                return answer
+            with closing(answer):
+                target = self._redirected(target, answer.getheader("Location") or "", shown)
+            connection.close()
+        raise _unreachable(shown, "redirects too often")
 
     def _redirected(self, target: str, location: str, shown: str) -> str:
         here = f"{self._origin.scheme}://{self._origin.netloc}"
         there = urlsplit(urljoin(here + target, location))
+        if there.path == f"{target}/":
+            raise is_a_folder(shown)
         outside = ".." in unquote(there.path).split("/") or not there.path.startswith(self._base)
         if f"{there.scheme}://{there.netloc}" != here or outside:
             raise NotAllowed(
@@ -220,17 +216,25 @@ class _Index(HTMLParser):
         ]
 
 
-def _checked(answer: http.client.HTTPResponse, shown: str) -> http.client.HTTPResponse:
-    if answer.status in (200, 206):
-        return answer
+def _check(answer: http.client.HTTPResponse, shown: str) -> None:
     if answer.status in (404, 410):
         raise not_found(shown)
     if answer.status in (401, 403):
         raise NotAllowed(
             "permission_denied", f"The server does not let this service read {shown}.", hint="Ask the administrator."
         )
-    raise Unreachable(
-        "root_unreachable", f"The server of {shown} answered with {answer.status}.", hint="Try again later."
+    if answer.status not in (200, 206):
+        raise _unreachable(shown, f"is answered with status {answer.status}")
+
+
+def _unreachable(shown: str, what: str) -> Unreachable:
+    hint = "Try again; ask the administrator to look at the root's server if it recurs."
+    return Unreachable("root_unreachable", f"{shown} {what}.", hint=hint)
+
+
+def _cannot(shown: str, what: str) -> Unreachable:
+    return Unreachable(
+        "no_ranges", f"The server of {shown} can't {what}.", hint="Download it to your home, and look at it there."
     )
 
 

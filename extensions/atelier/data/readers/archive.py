@@ -13,9 +13,7 @@ from atelier.quantities import format_bytes
 
 _MAX_MEMBERS = 500
 _END_BYTES = 66 * 1024
-_NEVER_LOADED = (
-    "A pickle runs code when it is loaded, so a preview never does. Load it only if you trust whoever wrote it."
-)
+_NEVER_LOADED = "A pickle runs code when it is loaded, so a preview never does. Load it only if you trust its writer."
 
 
 def plan_zip(subject: Subject) -> Plan:

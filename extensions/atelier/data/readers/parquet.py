@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +43,43 @@ class _Chunk:
     unpacked_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The part of an open file that is shown: these columns of the beginning of one row group."""
+
+    subject: Subject
+    file: Any
+    group: int
+    names: tuple[str, ...]
+    chunks: tuple[_Chunk, ...]
+    note: str
+
+
 def plan_parquet(subject: Subject) -> Plan:
     """The pages that hold the first rows of the chosen columns."""
+    with _told():
+        return _plan(subject)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whatever pyarrow says of a broken file as ours; text in it that is not UTF-8 is a ValueError."""
+    arrow = need("pyarrow", "A preview of parquet")
+    try:
+        yield
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, StopIteration) as problem:
+        raise _broken(problem) from problem
+
+
+def _plan(subject: Subject) -> Plan:
     reader = subject.reader
+    tail = min(reader.size_bytes, _TAIL_BYTES)
+    reader.prefetch([(reader.size_bytes - tail, tail)])
     footer_bytes = _footer_bytes(reader.at(max(0, reader.size_bytes - 8), 8), reader.size_bytes)
     if footer_bytes > reader.budget.left_bytes:
         why = f"its footer alone has {format_bytes(footer_bytes)}"
         return Plan(footer_bytes, why, lambda: plan_parquet(subject).read())
-    reader.prefetch(
-        [(max(0, reader.size_bytes - max(_TAIL_BYTES, footer_bytes + 8)), max(_TAIL_BYTES, footer_bytes + 8))]
-    )
+    reader.prefetch([(reader.size_bytes - footer_bytes - 8, footer_bytes + 8)])
     file = _opened(subject)
     names = list(dict.fromkeys(file.schema_arrow.names))
     wanted = _wanted(names, subject.columns)
@@ -59,26 +87,23 @@ def plan_parquet(subject: Subject) -> Plan:
     facts = _facts(file, names)
     group = next((n for n in range(file.metadata.num_row_groups) if file.metadata.row_group(n).num_rows), None)
     if group is None:
-        return Plan(
-            0, "the table has no rows", lambda: Shown(columns=columns, rows=[], total_rows=0), facts, columns, 0
-        )
-    chunks = _measured(subject, _chunks(file.metadata.row_group(group), set(wanted)))
+        empty = Shown(columns=columns, rows=[], total_rows=0)
+        return Plan(0, "the table has no rows", lambda: empty, facts, columns, 0)
+    chunks = _measured(subject, _chunks(file.metadata.row_group(group), wanted))
     fitting = _fitting(wanted, chunks, reader.budget.left_bytes) if subject.columns is None else wanted
-    return _planned(subject, file, group, fitting or wanted, chunks, len(names), facts, columns)
+    chosen = fitting or wanted
+    note = f"{len(chosen)} of {len(names)} columns are shown." if len(chosen) < len(names) else ""
+    used = tuple(chunk for chunk in chunks if chunk.column in set(chosen))
+    return _planned(_Table(subject, file, group, tuple(chosen), used, note), facts, columns)
 
 
-def _planned(
-    subject: Subject, file: Any, group: int, names: Sequence[str], chunks: Sequence[_Chunk], all_columns: int,
-    facts: dict[str, Any], columns: list[dict[str, Any]],
-) -> Plan:  # fmt: skip
-    used = [chunk for chunk in chunks if chunk.column in set(names)]
-    cost = sum(chunk.need_bytes for chunk in used)
-    note = f"{len(names)} of {all_columns} columns are shown." if len(names) < all_columns else ""
-    group_rows = file.metadata.row_group(group).num_rows
-    why = f"dictionaries and first pages of {len(names)} columns in a row group of {group_rows:,} rows"
-    shown = [column for column in columns if column["name"] in set(names)]
-    total = file.metadata.num_rows
-    return Plan(cost, why, lambda: _read(subject, file, group, names, used, note), facts, shown, total, note)
+def _planned(table: _Table, facts: dict[str, Any], columns: Sequence[dict[str, Any]]) -> Plan:
+    metadata = table.file.metadata
+    group_rows = metadata.row_group(table.group).num_rows
+    why = f"dictionaries and first pages of {len(table.names)} columns in a row group of {group_rows:,} rows"
+    shown = [column for column in columns if column["name"] in set(table.names)]
+    cost = sum(chunk.need_bytes for chunk in table.chunks)
+    return Plan(cost, why, lambda: _read(table), facts, shown, metadata.num_rows, table.note)
 
 
 def _footer_bytes(tail: bytes, size_bytes: int) -> int:
@@ -97,11 +122,8 @@ def _footer_bytes(tail: bytes, size_bytes: int) -> int:
 
 
 def _opened(subject: Subject) -> Any:
-    parquet, arrow = need("pyarrow.parquet", "A preview of parquet"), need("pyarrow", "A preview of parquet")
-    try:
-        return parquet.ParquetFile(subject.reader, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    except (arrow.ArrowException, OSError) as problem:
-        raise _broken(problem) from problem
+    parquet = need("pyarrow.parquet", "A preview of parquet")
+    return parquet.ParquetFile(subject.reader, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
 def _broken(problem: Exception) -> RefusedInput:
@@ -135,12 +157,13 @@ def _facts(file: Any, names: Sequence[str]) -> dict[str, Any]:
     return facts
 
 
-def _chunks(group: Any, wanted: set[str]) -> list[_Chunk]:
+def _chunks(group: Any, wanted: Sequence[str]) -> list[_Chunk]:
     chunks = []
     for n in range(group.num_columns):
         column = group.column(n)
-        name = column.path_in_schema.partition(".")[0]
-        if name in wanted:
+        place = column.path_in_schema
+        name = next((name for name in wanted if place == name or place.startswith(f"{name}.")), None)
+        if name is not None:
             data = column.data_page_offset
             first = column.dictionary_page_offset if column.has_dictionary_page else None
             start = min(data, first) if first else data
@@ -201,30 +224,28 @@ def _fitting(wanted: Sequence[str], chunks: Sequence[_Chunk], limit_bytes: int) 
     return fitting
 
 
-def _read(subject: Subject, file: Any, group: int, names: Sequence[str], chunks: Sequence[_Chunk], note: str) -> Shown:
-    arrow = need("pyarrow", "A preview of parquet")
-    huge = next((chunk for chunk in chunks if chunk.unpacked_bytes > MAX_PAGE_BYTES), None)
+def _read(table: _Table) -> Shown:
+    huge = next((chunk for chunk in table.chunks if chunk.unpacked_bytes > MAX_PAGE_BYTES), None)
     if huge:
         raise RefusedInput(
             "page_too_large",
             f"A page of column {huge.column!r} unpacks to {format_bytes(huge.unpacked_bytes)}.",
             hint="Ask for other columns.",
         )
-    subject.reader.prefetch([(chunk.start, chunk.need_bytes) for chunk in chunks])
-    try:
-        batches = file.iter_batches(batch_size=subject.rows, row_groups=[group], columns=list(names), use_threads=False)
-        batch = next(batches)
-    except (arrow.ArrowException, OSError, StopIteration) as problem:
-        raise _broken(problem) from problem
-    columns = [{"name": field.name, "type": str(field.type)} for field in batch.schema]
-    values = [[as_cell(value) for value in _values(arrow, column)] for column in batch.columns]
-    total = file.metadata.num_rows
+    subject, names = table.subject, list(table.names)
+    subject.reader.prefetch([(chunk.start, chunk.need_bytes) for chunk in table.chunks])
+    with _told():
+        batch = next(table.file.iter_batches(subject.rows, row_groups=[table.group], columns=names, use_threads=False))
+        columns = [{"name": field.name, "type": str(field.type)} for field in batch.schema]
+        values = [[as_cell(value) for value in _values(column)] for column in batch.columns]
+    total = table.file.metadata.num_rows
     rows = [list(row) for row in zip(*values, strict=True)]
-    return Shown(columns=columns, rows=rows, total_rows=total, truncated=total > len(rows), note=note)
+    return Shown(columns=columns, rows=rows, total_rows=total, truncated=total > len(rows), note=table.note)
 
 
-def _values(arrow: Any, column: Any) -> list[Any]:
+def _values(column: Any) -> list[Any]:
     """Python values of a column; as text where Python has no such value (a date in the year 200,000, say)."""
+    arrow = need("pyarrow", "A preview of parquet")
     try:
         return list(column.to_pylist())
     except (arrow.ArrowException, ValueError, OverflowError, ImportError):

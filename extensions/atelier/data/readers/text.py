@@ -30,11 +30,13 @@ def _encoding(block: bytes) -> str:
     marked = next((encoding for mark, encoding in _MARKS if block.startswith(mark)), None)
     if marked:
         return marked
+    if by_zeros := _by_zeros(block[:2048]):
+        return by_zeros
     try:
         codecs.getincrementaldecoder("utf-8")().decode(block)
     except UnicodeDecodeError:
         return "cp1252"
-    return _by_zeros(block[:2048]) or "utf-8"
+    return "utf-8"
 
 
 def _by_zeros(sample: bytes) -> str | None:
