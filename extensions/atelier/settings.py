@@ -16,7 +16,6 @@ from atelier.quantities import parse_bytes, parse_cpu, parse_duration
 from atelier.records import Record
 
 
-
 def _checked(parse: Callable[[Any], Any]) -> BeforeValidator:
     """A parser of `atelier.quantities` as a pydantic validator, which knows only ValueError."""
 

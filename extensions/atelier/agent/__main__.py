@@ -1,0 +1,31 @@
+"""Starts an agent: ``python -m atelier.agent FOLDER [--deliver]``; a backend does, nobody else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from atelier.agent.attempt import Attempt
+from atelier.agent.family import adopt_orphans
+from atelier.agent.place import Place
+from atelier.errors import AtelierError
+
+
+def main(argv: list[str]) -> int:
+    """Run the attempt whose folder is given; another agent that holds its lock is left alone."""
+    place = Place(Path(argv[0]))
+    lock = place.take_lock()
+    if lock is None:
+        return 0
+    with lock:
+        adopt_orphans()
+        attempt = Attempt(place)
+        try:
+            return attempt.deliver() if "--deliver" in argv[1:] else attempt.run()
+        except AtelierError as problem:
+            print(f"error[{problem.code}]: {problem}", file=sys.stderr)
+            return problem.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

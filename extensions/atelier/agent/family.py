@@ -1,0 +1,95 @@
+"""All processes of an attempt: found by their mark, measured, and ended, whatever they did to get away."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+import psutil
+
+from atelier.processes import marked
+
+_PR_SET_CHILD_SUBREAPER = 36
+MARK = "ATELIER_ATTEMPT_KEY"
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that double-forked daemons are still ours."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Family:
+    """The descendants of this agent, and all else that bears the attempt's mark in its environment."""
+
+    def __init__(self, key: str) -> None:
+        self._mark = f"{MARK}={key}".encode()
+        self._self = psutil.Process()
+        self._known: dict[int, psutil.Process] = {}
+
+    def members(self) -> list[psutil.Process]:
+        """Living processes of the family, without the agent."""
+        found = {child.pid: child for child in self._self.children(recursive=True)}
+        self._known = {pid: self._known.get(pid, child) for pid, child in found.items()}
+        return list(self._known.values())
+
+    def usage(self) -> dict[str, float]:
+        """CPU in percent of one core since the last call, resident memory in bytes, number of processes."""
+        cpu, memory, count = 0.0, 0, 0
+        for member in self.members():
+            try:
+                cpu += member.cpu_percent()
+                memory += member.memory_info().rss
+                count += 1
+            except psutil.NoSuchProcess:
+                continue
+        return {"cpu_percent": round(cpu, 1), "memory_bytes": float(memory), "processes": float(count)}
+
+    def end(self, patience_s: float = 0.0) -> None:
+        """End every member: SIGTERM, and SIGKILL after ``patience_s``; go on until none is left."""
+        if patience_s > 0:
+            self._signal(signal.SIGTERM)
+            deadline = time.monotonic() + patience_s
+            while self._living() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        while self._living():
+            self._signal(signal.SIGKILL)
+            time.sleep(0.02)
+
+    def _living(self) -> set[int]:
+        own = {child.pid for child in self._self.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+        self._reap()
+        return own | set(marked(self._mark.__eq__))
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._living():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    @staticmethod
+    def _reap() -> None:
+        """Take the exit status of adopted orphans; children that `subprocess` waits for are taken by it before."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has ended for memory in this cgroup; 0 where it doesn't say."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path) as stream:
+                for line in stream:
+                    name, _, count = line.partition(" ")
+                    if name == "oom_kill":
+                        return int(count)
+        except OSError:
+            continue
+    return 0

@@ -1,0 +1,207 @@
+"""A notebook as work: a kernel of the image, cells one after another, and the executed notebook kept as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode, reads, writes
+from nbformat.v4 import new_code_cell
+
+from atelier.agent.family import oom_kills
+from atelier.agent.logfile import LogFile
+from atelier.agent.outcome import Result, UserError, failed, plain
+from atelier.agent.place import write_whole
+
+SAVE_AFTER_S = 1.0
+READY_TIMEOUT_S = 60
+_IN_CELL = re.compile(r"Cell In\[\d+\], line (\d+)")
+
+
+class NotebookWork:
+    """A `Work` that is a notebook.
+
+    Parameters
+    ----------
+    source : Path
+        The notebook as submitted.
+    parameters : str
+        Python source that sets the parameters; empty for none.
+    python : str
+        The image's interpreter.
+    environment : mapping
+        The kernel's whole environment.
+    folder : Path
+        Working directory.
+    log : LogFile
+        Gets what cells print.
+    saved : Path
+        Where the executed notebook lies, whole at any time.
+    on_saved : callable
+        Called after each save.
+    on_cell : callable
+        Called with (cells done, cells in all) as it goes on.
+    """
+
+    def __init__(
+        self, source: Path, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile, saved: Path,
+        on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
+    ) -> None:  # fmt: skip
+        self._notebook = with_parameters(reads(source.read_text(encoding="utf-8"), as_version=4), parameters)
+        self._python, self._environment, self._folder = python, dict(environment), folder
+        self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._manager: AsyncKernelManager | None = None
+        self._scratch = Path(tempfile.mkdtemp(prefix="atelier-"))
+
+    def run(self) -> Result:
+        kills = oom_kills()
+        try:
+            return asyncio.run(self._execute(kills))
+        finally:
+            self._save()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _execute(self, kills: int) -> Result:
+        self._loop = asyncio.get_running_loop()
+        self._manager = self._make_manager()
+        client = _Client(self._notebook, self._manager, self._folder, self._log, self._done)
+        try:
+            await client.async_execute(env=self._environment, cwd=str(self._folder))
+        except CellExecutionError as problem:
+            return failed(self._user_error(client, problem), None)
+        except DeadKernelError:
+            return self._dead(client, kills)
+        except RuntimeError as problem:
+            return Result("failed", "kernel_missing", f"The notebook's kernel did not start: {problem}.")
+        return Result("succeeded", exit_code=0)
+
+    def _make_manager(self) -> AsyncKernelManager:
+        specs = self._scratch / "kernels"
+        (specs / "python3").mkdir(parents=True)
+        argv = [self._python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": False}}
+        (specs / "python3" / "kernel.json").write_text(json.dumps(spec))
+        finder = KernelSpecManager(kernel_dirs=[str(specs)], ensure_native_kernel=False)
+        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=finder)
+        manager.transport, manager.ip = "ipc", str(self._scratch / "ipc")
+        manager.connection_file = str(self._scratch / "connection.json")
+        return manager
+
+    def _done(self, index: int, took_s: float) -> None:
+        cells = [i for i, cell in enumerate(self._notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+        self._on_cell(sum(1 for i in cells if i <= index), len(cells))
+        if took_s > SAVE_AFTER_S:
+            self._save()
+
+    def _save(self) -> None:
+        write_whole(self._saved, writes(self._notebook).encode())
+        self._on_saved()
+
+    def _user_error(self, client: _Client, problem: CellExecutionError) -> UserError:
+        index = client.cell_index
+        number = self._code_number(index)
+        outputs = self._notebook.cells[index].get("outputs", [])
+        trace = next((plain("\n".join(out.traceback)) for out in outputs if out.output_type == "error"), str(problem))
+        lines = [int(found) for found in _IN_CELL.findall(trace)]
+        return UserError(problem.ename, problem.evalue, trace, number, None, lines[-1] if lines else None)
+
+    def _code_number(self, index: int) -> int:
+        """The cell's number among the user's own code cells, counted from 1."""
+        own = [cell for cell in self._notebook.cells[: index + 1] if cell.cell_type == "code"]
+        return sum(1 for cell in own if "injected-parameters" not in cell.metadata.get("tags", []))
+
+    def _dead(self, client: _Client, kills: int) -> Result:
+        process = getattr(self._manager and self._manager.provisioner, "process", None)
+        code = process.poll() if process is not None else None
+        result = failed(None, code if code is not None else -9, oom_killed=oom_kills() > kills)
+        number = self._code_number(client.cell_index)
+        return Result(result.state, result.reason, f"The kernel died in cell {number}.", result.exit_code)
+
+    def interrupt(self) -> None:
+        self._on_loop(lambda manager: manager.interrupt_kernel())
+
+    def kill(self) -> None:
+        self._on_loop(lambda manager: manager.signal_kernel(9))
+
+    def _on_loop(self, action: Callable[[AsyncKernelManager], Any]) -> None:
+        loop, manager = self._loop, self._manager
+        if loop is None or manager is None or loop.is_closed() or not manager.has_kernel:
+            return
+
+        async def act() -> None:
+            if manager.has_kernel:
+                await action(manager)
+
+        asyncio.run_coroutine_threadsafe(act(), loop)
+
+
+class _Client(NotebookClient):
+    """nbclient, telling what cells print and how long they took."""
+
+    def __init__(
+        self,
+        notebook: NotebookNode,
+        manager: AsyncKernelManager,
+        folder: Path,
+        log: LogFile,
+        done: Callable[[int, float], None],
+    ) -> None:
+        super().__init__(
+            notebook,
+            km=manager,
+            kernel_name="python3",
+            timeout=None,
+            startup_timeout=READY_TIMEOUT_S,
+            shutdown_kernel="immediate",
+            store_widget_state=True,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        self.cell_index = 0
+        self._log, self._done, self._began = log, done, time.monotonic()
+        self.on_cell_execute = self._begin_cell
+        self.on_cell_executed = self._end_cell
+
+    def _begin_cell(self, cell: NotebookNode, cell_index: int) -> None:
+        self.cell_index, self._began = cell_index, time.monotonic()
+
+    def _end_cell(self, cell: NotebookNode, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        self._done(cell_index, time.monotonic() - self._began)
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
+        """Take a message of the kernel into the notebook, and what it shows as text into the log."""
+        kind, content = msg["msg_type"], msg.get("content", {})
+        if kind == "stream":
+            self._log.write(content.get("text", "").encode())
+        elif kind in {"display_data", "execute_result"}:
+            self._log.line(str(content.get("data", {}).get("text/plain", "")))
+        elif kind == "error":
+            self._log.line("\n".join(content.get("traceback", [])))
+        return super().process_message(msg, cell, cell_index)
+
+
+def with_parameters(notebook: NotebookNode, parameters: str) -> NotebookNode:
+    """The notebook with a cell that sets the parameters, after the cell tagged ``parameters``; an older one is dropped."""
+    cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if parameters:
+        cell = new_code_cell(parameters, metadata={"tags": ["injected-parameters"]})
+        if notebook.nbformat_minor < 5:
+            cell.pop("id", None)
+        tagged = [i for i, each in enumerate(cells) if "parameters" in each.metadata.get("tags", [])]
+        cells.insert(tagged[0] + 1 if tagged else 0, cell)
+    notebook.cells = cells
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook

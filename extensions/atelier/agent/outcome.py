@@ -1,0 +1,143 @@
+"""How a work ended, decided from evidence: exit code, signal, the user's own error, the order to stop."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PREEMPTED_EXIT_CODE = 75
+"""EX_TEMPFAIL: try again later."""
+
+_STOPPED = {
+    "cancel": ("cancelled", "cancelled_by_user"),
+    "deadline": ("timed_out", "deadline"),
+    "stalled": ("failed", "stalled"),
+    "preempt": ("preempted", "preempted"),
+}
+
+
+@dataclass(frozen=True)
+class UserError:
+    """The user's own error: its class, message, traceback, and where it was raised."""
+
+    kind: str
+    message: str
+    traceback: str
+    cell: int | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An attempt's end, as ``result.json`` and the service have it."""
+
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    error: UserError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stopped(order: str, exit_code: int | None = None) -> Result:
+    """The end of a work that was told to stop."""
+    state, reason = _STOPPED[order]
+    return Result(state, reason, exit_code=exit_code)
+
+
+def failed(error: UserError | None, exit_code: int | None, *, oom_killed: bool = False) -> Result:
+    """The end of a work that failed by itself.
+
+    ``exit_code`` is negative for a signal, as `subprocess` has it; ``oom_killed`` says that the kernel ended a process of
+    this work for memory.
+    """
+    if error is not None:
+        reason, message = classify(error)
+        return Result("failed", reason, message, exit_code, error)
+    if oom_killed:
+        return Result("failed", "out_of_memory", None, exit_code)
+    if exit_code is not None and exit_code < 0:
+        return Result("failed", "killed", f"The run's process was ended by signal {-exit_code}.", exit_code)
+    return Result("failed", "code_error", f"The code ended with exit code {exit_code}.", exit_code)
+
+
+def classify(error: UserError) -> tuple[str, str]:
+    """The reason of a user's error, and its sentence with the place in his code."""
+    place = _place(error)
+    first = error.message.strip().splitlines()[0][:300] if error.message.strip() else ""
+    words = f"{error.kind}: {first}" if first else error.kind
+    return _reason(error), f"{words}{place}"
+
+
+def _reason(error: UserError) -> str:
+    kind = error.kind.rsplit(".", 1)[-1]
+    if kind in {"ModuleNotFoundError", "ImportError"}:
+        return "import_error"
+    if kind == "FileNotFoundError":
+        return "missing_file"
+    if kind == "OutOfMemoryError" or "CUDA out of memory" in error.message or kind == "ResourceExhaustedError":
+        return "cuda_out_of_memory"
+    if kind == "MemoryError":
+        return "out_of_memory"
+    if kind == "OSError" and f"[Errno {errno.ENOSPC}]" in error.message:
+        return "disk_full"
+    return "code_error"
+
+
+def _place(error: UserError) -> str:
+    if error.cell is not None:
+        return f" (cell {error.cell}, line {error.line})" if error.line else f" (cell {error.cell})"
+    if error.file is not None:
+        return f" ({error.file}, line {error.line})"
+    return ""
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+)(?:, in .+)?$', re.M)
+_LAST = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$", re.S)
+_SYNTAX = re.compile(
+    r'^  File "(?P<file>.+)", line (?P<line>\d+)\n(?:.*\n)*?(?P<kind>\w*(?:Syntax|Indentation|Tab)Error): (?P<message>.*)$',
+    re.M,
+)
+
+
+def plain(text: str) -> str:
+    """A text without terminal colours."""
+    return _ANSI.sub("", text)
+
+
+def error_in_log(tail: str, root: str) -> UserError | None:
+    """The last Python traceback at the end of a log; paths below ``root`` become relative to it."""
+    tail = plain(tail)
+    start = tail.rfind(_TRACEBACK)
+    if start < 0:
+        return _syntax_error(tail, root)
+    block = tail[start:].rstrip("\n")
+    lines = block.split("\n")
+    last = next((i for i in range(1, len(lines)) if lines[i] and not lines[i].startswith(" ")), None)
+    if last is None:
+        return None
+    match = _LAST.match("\n".join(lines[last:]))
+    if match is None:
+        return None
+    own = [frame for frame in _FRAME.finditer(block) if frame["file"].startswith(root)] or list(_FRAME.finditer(block))
+    file, line = (own[-1]["file"], int(own[-1]["line"])) if own else (None, None)
+    shown = block.replace(f"{root}/", "")
+    return UserError(
+        match["kind"], match["message"] or "", shown, None, file.replace(f"{root}/", "") if file else None, line
+    )
+
+
+def _syntax_error(tail: str, root: str) -> UserError | None:
+    found = list(_SYNTAX.finditer(tail))
+    if not found:
+        return None
+    match = found[-1]
+    file = match["file"].replace(f"{root}/", "")
+    return UserError(match["kind"], match["message"], match[0].replace(f"{root}/", ""), None, file, int(match["line"]))

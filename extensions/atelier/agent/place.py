@@ -1,0 +1,140 @@
+"""The attempt's folder on this machine: orders, token, lock, code, spool, result; and files moved in and out by URL."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+import urllib.request
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+LOCK_WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Knows where everything of one attempt lies below ``folder``."""
+
+    folder: Path
+
+    @cached_property
+    def orders(self) -> dict[str, Any]:
+        """What the backend has written: run, attempt, devices, how to reach the service."""
+        orders: dict[str, Any] = json.loads((self.folder / "orders.json").read_text())
+        return orders
+
+    @property
+    def token(self) -> str:
+        return (self.folder / "token").read_text().strip()
+
+    @property
+    def work(self) -> Path:
+        """The unpacked bundle."""
+        return self.folder / "work"
+
+    @property
+    def run(self) -> Path:
+        """``$ATELIER_RUN_DIR``."""
+        return self.folder / "run"
+
+    @property
+    def spool(self) -> Path:
+        """What the recorder and the agent append."""
+        return self.run / "spool"
+
+    @property
+    def log(self) -> Path:
+        return self.spool / "log"
+
+    @property
+    def control(self) -> Path:
+        return self.spool / "control.json"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook as it is now."""
+        return self.folder / "notebook.ipynb"
+
+    @property
+    def before(self) -> Path:
+        """What the working directory held before the work began: path → [size, mtime_ns]."""
+        return self.folder / "before.json"
+
+    @property
+    def result(self) -> Path:
+        """The attempt's end, written before the service is told."""
+        return self.folder / "result.json"
+
+    def make(self) -> None:
+        """Make the folders that the work needs."""
+        for folder in (self.spool, self.spool / "artifacts", self.work):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.log.touch()
+
+    def take_lock(self) -> IO[str] | None:
+        """Hold the attempt's lock until this process ends; None when another agent holds it."""
+        stream = (self.folder / "lock").open("a")
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return stream
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    stream.close()
+                    return None
+                time.sleep(0.01)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file in one step, durable when this returns."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
+
+
+def fetch(url: str, target: Path) -> None:
+    """Bring the bytes of a ``file://`` or ``https://`` URL to a local file."""
+    if url.startswith("file://"):
+        shutil.copyfile(_local(url), target)
+        return
+    with urllib.request.urlopen(url, timeout=60) as source, target.open("wb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+
+
+def store(source: Path, url: str) -> None:
+    """Bring a local file to a ``file://`` URL, whole or not at all, or by PUT to a presigned one."""
+    if url.startswith("file://"):
+        target = Path(_local(url))
+        part = target.with_name(f".part-{os.getpid()}-{target.name}"[:250])
+        with source.open("rb") as reader, part.open("wb") as stream:
+            shutil.copyfileobj(reader, stream, 1 << 20)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, target)
+        return
+    with source.open("rb") as reader:
+        headers = {"Content-Length": str(source.stat().st_size)}
+        urllib.request.urlopen(
+            urllib.request.Request(url, data=reader, method="PUT", headers=headers), timeout=600
+        ).close()
+
+
+def _local(url: str) -> str:
+    return unquote(urlsplit(url).path)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

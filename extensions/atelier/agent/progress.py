@@ -1,0 +1,50 @@
+"""How far a work is, and how long it will still take: known only from at least two points."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+
+class ProgressMeter:
+    """The newest progress, and the rate since the first point. Thread-safe.
+
+    The work's own progress, once it tells any, stands over the count of executed cells.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own = False
+        self._first: tuple[float, float] | None = None
+        self._newest: tuple[float, float] | None = None
+        self._total: float | None = None
+
+    def set(self, done: float, total: float | None, at_s: float, *, own: bool) -> None:
+        """Note a point: ``done`` of ``total`` at a time in seconds since 1970."""
+        with self._lock:
+            if self._own and not own:
+                return
+            starts_over = (
+                (own and not self._own) or (self._newest is not None and done < self._newest[0]) or total != self._total
+            )
+            self._own, self._total, self._newest = own, total, (done, at_s)
+            if starts_over or self._first is None:
+                self._first = (done, at_s)
+
+    def as_json(self) -> dict[str, Any] | None:
+        """The progress as a run's record has it; None before the first point."""
+        with self._lock:
+            if self._newest is None:
+                return None
+            done, at_s = self._newest
+            moment = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            return {"done": done, "total": self._total, "left_s": self._left_s(), "at": moment}
+
+    def _left_s(self) -> float | None:
+        if self._first is None or self._newest is None or self._total is None:
+            return None
+        done, took_s = self._newest[0] - self._first[0], self._newest[1] - self._first[1]
+        if done <= 0 or took_s <= 0:
+            return None
+        return max(0.0, (self._total - self._newest[0]) * took_s / done)

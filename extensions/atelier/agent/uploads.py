@@ -1,0 +1,52 @@
+"""Brings an attempt's files to where the service says, and has them noted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from atelier.agent.link import Link
+from atelier.agent.place import Place, sha256_of, store
+
+MANIFEST = "MANIFEST.sha256"
+
+
+class Uploads:
+    """Stores artifacts, checkpoints and models; each may be stored again with the same outcome."""
+
+    def __init__(self, link: Link, place: Place) -> None:
+        self._link, self._place = link, place
+        self.notebook_name = "notebook.ipynb"
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
+        """Keep a file as an artifact of the run."""
+        report = _report(path, name) | {"kind": kind}
+        store(path, self._link.post("/artifacts/place", report)["url"])
+        self._link.post("/artifacts", report)
+
+    def checkpoint(self, folder: Path, step: int) -> None:
+        """Publish a checkpoint: first all its files, then the one call that makes it the newest."""
+        files = [_report(path, name) for name, path in _files(folder)]
+        for file in files:
+            url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"])["url"]
+            store(folder / file["path"], url)
+        self._link.post("/checkpoints", {"step": step, "files": files})
+
+    def model(self, folder: Path, name: str) -> None:
+        """Register a model package that the run has made."""
+        files = [_report(path, relative) for relative, path in _files(folder)]
+        for file in files:
+            url = self._link.post("/uploads/place", file)["url"]
+            if url is not None:
+                store(folder / file["path"], url)
+        card: dict[str, Any] = json.loads((folder / "model.json").read_text())
+        self._link.post("/models", {"name": name, "card": card, "files": files})
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _report(path: Path, name: str) -> dict[str, Any]:
+    return {"path": name, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,0 +1,134 @@
+"""The HTTP application of the run service: its resources, its errors, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
+from atelier.service.handlers import agent, catalog, models, roots, runs, uploads
+from atelier.service.handlers.context import Service
+from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
+
+MOST_JSON_BYTES = 8 << 20
+
+
+def create_app(service: Service) -> FastAPI:
+    """An application over the parts of a service; its lifespan runs the reconciler."""
+    app = FastAPI(
+        title="Atelier run service",
+        version="1",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for resource in (catalog, uploads, runs, models, roots, agent):
+        app.include_router(resource.router, prefix=API)
+    app.middleware("http")(_guard)
+    app.add_exception_handler(AtelierError, _atelier_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _defect)
+    app.add_api_route(f"{PREFIX}/healthz", _healthz, include_in_schema=False)
+    app.add_api_route(f"{PREFIX}/readyz", _readyz, include_in_schema=False)
+    app.add_api_route(f"{PREFIX}/metrics", _metrics, include_in_schema=False)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    service.feed.bind(asyncio.get_running_loop())
+    await service.reconciler.sweep()
+    loop = asyncio.create_task(service.reconciler.run(), name="reconciler")
+    try:
+        yield
+    finally:
+        service.feed.close()
+        loop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loop
+        service.store.close()
+
+
+async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    wire = request.headers.get("atelier-wire")
+    if wire is not None and wire not in {str(WIRE_VERSION), str(WIRE_VERSION - 1)}:
+        problem = RefusedInput(
+            "wire_version",
+            f"This service speaks wire version {WIRE_VERSION}, and the caller {wire[:10]}.",
+            hint="Install matching versions.",
+        )
+        return await _atelier_error(request, problem)
+    is_json = request.headers.get("content-type", "").startswith("application/json")
+    length = request.headers.get("content-length", "0")
+    if is_json and length.isdecimal() and int(length) > MOST_JSON_BYTES:
+        return await _atelier_error(
+            request, RefusedInput("too_large", "The request's JSON is larger than 8 MiB.", hint="Send less.")
+        )
+    return await call_next(request)
+
+
+async def _atelier_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, AtelierError)
+    return JSONResponse(error_body(problem), status_code=status_of(problem))
+
+
+async def _invalid_request(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, RequestValidationError)
+    faults = [
+        {"at": ".".join(str(part) for part in fault["loc"]), "problem": fault["msg"]} for fault in problem.errors()
+    ]
+    words = "; ".join(f"{fault['at']}: {fault['problem']}" for fault in faults[:5])
+    error = RefusedInput(
+        "bad_request",
+        f"The request is not as it must be: {words}",
+        hint="See openapi.json.",
+        detail={"faults": faults[:50]},
+    )
+    return await _atelier_error(request, error)
+
+
+async def _http_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    if problem.status_code == 404:
+        return await _atelier_error(
+            request,
+            NotFound("no_such_page", f"There is nothing at {request.url.path[:200]}.", hint="See openapi.json."),
+        )
+    error = RefusedInput("http_error", str(problem.detail))
+    return JSONResponse(error_body(error), status_code=problem.status_code, headers=problem.headers)
+
+
+async def _defect(request: Request, problem: Exception) -> Response:
+    """The answer to a defect of ours; uvicorn logs its traceback."""
+    return await _atelier_error(
+        request, InternalError("internal", "The service failed at this; its log says why.", hint="Try again.")
+    )
+
+
+async def _healthz() -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _readyz(request: Request) -> Response:
+    service: Service = request.app.state.service
+    await asyncio.to_thread(service.store.queue.held)
+    return PlainTextResponse("ok")
+
+
+async def _metrics(request: Request) -> Response:
+    service: Service = request.app.state.service
+    counts = await asyncio.to_thread(service.store.runs.counts)
+    lines = ["# HELP atelier_runs Runs by state.", "# TYPE atelier_runs gauge"]
+    lines += [f'atelier_runs{{state="{state.value}"}} {count}' for state, count in sorted(counts.items())]
+    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")

@@ -1,0 +1,253 @@
+"""What agents tell of their attempts, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from atelier.bundle import bundle_reader
+from atelier.errors import InternalError, NotAllowed, RefusedInput
+from atelier.quantities import utcnow
+from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Record, Run, WorkKind
+from atelier.service.feed import Event, Feed
+from atelier.service.manager import CURRENT
+from atelier.service.models import ModelManager
+from atelier.service.store import Outcome, Store, hash_token
+from atelier.service.store.lifecycle import stale_attempt
+from atelier.service.streams import Streams
+from atelier.settings import Catalog, Limits
+from atelier.storage import BlobStore, RunPaths
+from atelier.storage.paths import checked_path, upload_key
+from atelier.works import parameters_source, script_argv
+
+
+@dataclass(frozen=True)
+class AgentCaller:
+    """The attempt that a run token belongs to."""
+
+    run_id: str
+    n: int
+    owner: str
+    project: str
+
+
+class FinishReport(Record):
+    """How an agent says that its attempt ended."""
+
+    state: AttemptState
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    error: ErrorReport | None = None
+
+
+class FileReport(Record):
+    """A file that an agent has or wants to store."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    kind: str = "written"
+
+
+@dataclass
+class AttemptManager:
+    """Serves agents. All of it is fenced: an attempt that has ended, or was replaced, is refused with ``stale_attempt``."""
+
+    store: Store
+    blobs: BlobStore
+    catalog: Catalog
+    limits: Limits
+    streams: Streams
+    models: ModelManager
+    feed: Feed
+
+    def caller(self, authorization: str | None) -> AgentCaller:
+        """Whose ``Authorization: run <token>`` this is; a token of an ended attempt is still known, to be told so."""
+        scheme, _, token = (authorization or "").partition(" ")
+        row = self.store.runs.by_token(hash_token(token.strip())) if scheme.lower() == "run" and token else None
+        if row is None:
+            raise NotAllowed("unauthenticated", "The request has no run token that this service knows.")
+        return AgentCaller(row.run_id, row.n, row.owner, row.project)
+
+    def orders(self, agent: AgentCaller) -> dict[str, Any]:
+        """All that an agent needs for its attempt."""
+        run = self._live(agent)
+        paths = RunPaths(run.id)
+        return {
+            "run": run.id,
+            "name": run.name,
+            "attempt": agent.n,
+            "spec": run.spec.model_dump(mode="json"),
+            "image": run.image,
+            "python": self._python(run),
+            "command": self._command(run),
+            "bundle": self.blobs.read_url(paths.bundle),
+            "ran_s": self.store.runs.ran_s(run.id),
+            "limits": {
+                "bundle_bytes": 4 * self.limits.bundle_size,
+                "artifact_bytes": self.limits.artifact_size,
+                "log_bytes": self.limits.log_size,
+            },
+            "checkpoints": [
+                {
+                    "step": step,
+                    "files": [
+                        file | {"url": self.blobs.read_url(f"{paths.checkpoint(step)}/{file['path']}")}
+                        for file in files
+                    ],
+                }
+                for step, files, _ in self.store.artifacts.checkpoints(run.id)
+            ],
+        }
+
+    def _command(self, run: Run) -> dict[str, Any]:
+        """What the agent runs; made here, where the code can be read, so that the agent needs no parser."""
+        work = run.spec.work
+        if work.kind is WorkKind.NOTEBOOK:
+            return {"kind": "notebook", "parameters": parameters_source(run.spec.params) if run.spec.params else ""}
+        if work.kind is WorkKind.FUNCTION:
+            return {"kind": "function", "argv": ["-m", "atelier.invoke", work.target]}
+        with self.blobs.open(RunPaths(run.id).bundle) as source, tempfile.NamedTemporaryFile(suffix=".tar.zst") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            arguments = script_argv(bundle_reader(Path(copy.name)), work, run.spec.params)
+        if work.kind is WorkKind.MODULE:
+            return {"kind": "module", "argv": ["-m", work.target, *arguments]}
+        return {"kind": "script", "argv": [PurePosixPath(work.target).name, *arguments]}
+
+    def _python(self, run: Run) -> str:
+        if run.image == CURRENT and run.spec.python:
+            return run.spec.python
+        image = self.catalog.image(run.image, [group for one in self.catalog.images for group in one.groups])
+        if image.python is None:
+            raise InternalError("no_python", f"The image {run.image!r} has no interpreter on this machine.")
+        return image.python
+
+    def _live(self, agent: AgentCaller) -> Run:
+        run = self.store.runs.get(agent.run_id)
+        if run.state.is_final or not run.attempts or run.attempts[-1].n != agent.n or run.attempts[-1].state.is_final:
+            raise stale_attempt(agent.run_id, agent.n)
+        return run
+
+    def started(self, agent: AgentCaller, environment: dict[str, Any] | None, lock: str) -> None:
+        """The work begins, in an environment whose packages are ``lock``."""
+        self.blobs.write(RunPaths(agent.run_id).lock, lock.encode())
+        self.store.runs.started(agent.run_id, agent.n, environment)
+        self.write_record(agent.run_id)
+        self.feed.touch(agent.owner)
+
+    def heartbeat(
+        self,
+        agent: AgentCaller,
+        progress: Mapping[str, Any] | None,
+        usage: Mapping[str, float],
+        warnings: Sequence[str],
+    ) -> tuple[str, float] | None:
+        """A sign of life; the order to stop and the seconds there are for it, or None."""
+        stop = self.store.streams.heartbeat(agent.run_id, agent.n, progress=progress, usage=usage, warnings=warnings)
+        self.feed.touch(agent.owner)
+        return stop
+
+    def append(self, agent: AgentCaller, stream: str, offset: int, data: bytes) -> int:
+        """Bytes of a stream; its acknowledged size afterwards."""
+        self._live(agent)
+        size, points = self.streams.append(agent.run_id, agent.n, stream, offset, data)
+        if stream == "log":
+            event = Event("log", {"run": agent.run_id, "attempt": agent.n, "size": size})
+        else:
+            named: dict[str, list[list[Any]]] = {}
+            for point in points:
+                named.setdefault(point.name, []).append([point.step, point.value, point.time])
+            last = {name: values[-1][1] for name, values in named.items()}
+            event = Event("metrics", {"run": agent.run_id, "last": last, "points": named})
+        self.feed.publish(agent.owner, agent.run_id, event)
+        return size
+
+    def place(self, agent: AgentCaller, file: FileReport) -> str:
+        """Where an artifact's bytes go.
+
+        Raises
+        ------
+        RefusedInput
+            ``too_large``: the run's artifacts would be more than one run may keep.
+        """
+        self._live(agent)
+        kept = self.store.artifacts.total_bytes(agent.run_id)
+        if kept + file.size_bytes > self.limits.artifact_size:
+            raise RefusedInput(
+                "too_large",
+                f"{file.path}: the artifacts of a run may have {self.limits.artifact_size} bytes together.",
+                hint="Write less, or ask the administrator to raise limits.artifact_size.",
+            )
+        return self.blobs.write_url(self._key(agent, file))
+
+    def _key(self, agent: AgentCaller, file: FileReport) -> str:
+        paths = RunPaths(agent.run_id)
+        return paths.notebook if file.kind == "notebook" else paths.artifact(file.path)
+
+    def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
+        """Note an artifact whose bytes are stored."""
+        if self.blobs.size_bytes(self._key(agent, file)) != file.size_bytes:
+            raise RefusedInput("torn_upload", f"{file.path} was not stored whole.", hint="Send it again.")
+        fields = file.model_dump() | {"attempt": agent.n, "created_at": utcnow()}
+        artifact = Artifact.model_validate(fields)
+        self.store.artifacts.add(agent.run_id, artifact)
+        event = Event("artifact", {"run": agent.run_id, "artifact": artifact.model_dump(mode="json")})
+        self.feed.publish(agent.owner, agent.run_id, event)
+        self.feed.touch(agent.owner)
+        return artifact
+
+    def place_checkpoint(self, agent: AgentCaller, step: int, path: str) -> str:
+        """Where a checkpoint's file goes."""
+        self._live(agent)
+        return self.blobs.write_url(f"{RunPaths(agent.run_id).checkpoint(step)}/{checked_path(path)}")
+
+    def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport]) -> None:
+        """Publish a checkpoint whose files are all stored."""
+        folder = RunPaths(agent.run_id).checkpoint(step)
+        for file in files:
+            if self.blobs.size_bytes(f"{folder}/{checked_path(file.path)}") != file.size_bytes:
+                raise RefusedInput(
+                    "torn_upload", f"{file.path} of the checkpoint was not stored whole.", hint="Send it again."
+                )
+        listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
+        self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing)
+
+    def place_upload(self, agent: AgentCaller, file: ModelFile) -> str | None:
+        """Where a file of a model package goes; None when its content is there already."""
+        self._live(agent)
+        key = upload_key(agent.owner, file.sha256)
+        return None if self.blobs.exists(key) else self.blobs.write_url(key)
+
+    def publish(self, agent: AgentCaller, name: str, card: dict[str, Any], files: list[ModelFile]) -> ModelVersion:
+        """Register a model that the run has made."""
+        self._live(agent)
+        return self.models.publish(
+            owner=agent.owner, project=agent.project, name=name, run_id=agent.run_id, card=card, files=files
+        )
+
+    def finish(self, agent: AgentCaller, report: FinishReport) -> Run:
+        """The attempt's end, once; a second report changes nothing."""
+        if not report.state.is_final:
+            raise RefusedInput("not_final", f"An attempt can't end as {report.state!r}.")
+        run = self.store.runs.get(agent.run_id)
+        self.streams.compose(agent.run_id, agent.n)
+        self.blobs.write(
+            RunPaths(run.id).result(agent.n), json.dumps(report.model_dump(mode="json"), indent=1).encode()
+        )
+        outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
+        run = self.store.runs.finish(agent.run_id, agent.n, outcome)
+        self.write_record(run.id)
+        self.feed.touch(agent.owner)
+        return run
+
+    def write_record(self, run_id: str) -> None:
+        """Bring ``run.json`` up to date."""
+        run = self.store.runs.get(run_id)
+        self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())

@@ -1,0 +1,186 @@
+"""Attempts as processes of this computer, each under an agent that outlives the service.
+
+A folder per attempt (``<home>/run/attempts/<run>/<n>/``) holds the agent's orders, its token and its lock. The lock is
+the sign of life: the kernel releases it when the agent dies, so neither process ids nor heartbeats can mislead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from atelier.computer import this_computer
+from atelier.local_catalog import NVIDIA_GPU
+from atelier.processes import end, marked
+from atelier.service.backends.base import Backend, Key, Launch, Sign
+from atelier.service.store import Capacity
+
+START_GRACE_S = 10.0
+KILL_PATIENCE_S = 0.0
+
+
+class LocalBackend(Backend):
+    """A `Backend` of local processes.
+
+    Parameters
+    ----------
+    home : Path
+        The folder of all state.
+    service : mapping
+        How an agent reaches the service: ``{"socket": path}``.
+    """
+
+    name = "local"
+
+    def __init__(self, home: Path, service: Mapping[str, str]) -> None:
+        self._root = home / "run" / "attempts"
+        self._service = dict(service)
+        self._children: dict[Key, list[subprocess.Popen[bytes]]] = {}
+
+    def capacity(self) -> Capacity:
+        computer = this_computer()
+        gpus = [gpu.uuid for gpu in computer.gpus]
+        return Capacity(computer.cpu_count, computer.memory_bytes, {NVIDIA_GPU: gpus})
+
+    async def start(self, launch: Launch) -> None:
+        await asyncio.to_thread(self._start, launch)
+
+    def _start(self, launch: Launch) -> None:
+        folder = self.folder(launch.key)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        orders = {
+            "run": launch.key.run_id,
+            "attempt": launch.key.n,
+            "devices": {k: list(v) for k, v in launch.devices.items()},
+        }
+        _write_private(folder / "token", launch.token)
+        _write_private(folder / "orders.json", json.dumps(orders | {"service": self._service}))
+        self._spawn(launch.key, [])
+
+    def _spawn(self, key: Key, options: Sequence[str]) -> None:
+        folder = self.folder(key)
+        argv = [sys.executable, "-m", "atelier.agent", str(folder), *options]
+        with (folder / "agent.log").open("ab") as log:
+            child = launch_as(None, argv, agent_environment(os.environ, key), log=log.fileno(), folder=folder)
+        self._children.setdefault(key, []).append(child)
+
+    async def observe(self, keys: Collection[Key]) -> dict[Key, Sign]:
+        return await asyncio.to_thread(lambda: {key: self._sign(key) for key in keys})
+
+    def _sign(self, key: Key) -> Sign:
+        children = self._children.get(key, [])
+        running = [child for child in children if child.poll() is None]
+        self._children[key] = running
+        folder = self.folder(key)
+        if not (folder / "orders.json").exists():
+            return Sign.ABSENT
+        if running or is_locked(folder / "lock"):
+            return Sign.ALIVE
+        fresh = time.time() - (folder / "orders.json").stat().st_mtime < START_GRACE_S
+        if not (folder / "lock").exists() and not children and fresh:
+            return Sign.ALIVE
+        return Sign.GONE
+
+    async def recover(self, key: Key) -> None:
+        await asyncio.to_thread(self._spawn, key, ["--deliver"])
+
+    async def kill(self, key: Key) -> None:
+        mark = f"ATELIER_ATTEMPT_KEY={key.run_id}/{key.n}".encode()
+        await asyncio.to_thread(end, lambda: marked(mark.__eq__), patience_s=KILL_PATIENCE_S)
+
+    async def clean(self, key: Key) -> None:
+        self._children.pop(key, None)
+        await asyncio.to_thread(self._remove, key)
+
+    def _remove(self, key: Key) -> None:
+        folder = self.folder(key)
+        if folder.exists():
+            shutil.rmtree(folder)
+        if folder.parent.exists() and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+    async def leftovers(self) -> list[Key]:
+        return [Key(path.parent.name, int(path.name)) for path in self._root.glob("r-*/*") if path.name.isdecimal()]
+
+    def folder(self, key: Key) -> Path:
+        """The attempt's private folder."""
+        return self._root / key.run_id / str(key.n)
+
+
+def launch_as(
+    user: str | None, argv: Sequence[str], environment: Mapping[str, str], *, log: int, folder: Path
+) -> subprocess.Popen[bytes]:
+    """Start an agent in a session of its own: the one place where processes of users begin.
+
+    ``user`` is the OS account to become; None is this process's own (``accounts: one``).
+    """
+    return subprocess.Popen(
+        argv,
+        env=dict(environment),
+        user=user,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        close_fds=True,
+    )
+
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
+_PASSED_PREFIXES = (
+    "OPENBLAS_",
+    "OMP_",
+    "MKL_",
+    "SSL_",
+    "PIP_",
+    "UV_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "NVIDIA_",
+    "HF_",
+)
+
+
+def agent_environment(environ: Mapping[str, str], key: Key) -> dict[str, str]:
+    """What an agent, and so its work, inherits: no token and no secret of the service, and the mark of the attempt."""
+    kept = {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES)}
+    package = str(Path(__file__).resolve().parents[3])
+    return kept | {
+        "ATELIER_ATTEMPT_KEY": f"{key.run_id}/{key.n}",
+        "PYTHONPATH": package,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds an exclusive ``flock`` on a file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _write_private(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+    os.replace(part, path)

@@ -1,0 +1,144 @@
+"""Live changes to whoever watches: what the store says of runs, and what passes by (log sizes, new points, artifacts)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from atelier.records import Run
+from atelier.service.store import Store
+
+QUEUE_SIZE = 1000
+COALESCE_S = 0.05
+KEEPALIVE_S = 15.0
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event; ``change`` is the number a client resumes after, None for what it reads anew anyway."""
+
+    type: str
+    data: dict[str, Any]
+    change: int | None = None
+
+    def encode(self) -> bytes:
+        """The event as ``text/event-stream`` has it."""
+        head = f"id: {self.change}\n" if self.change is not None else ""
+        return f"{head}event: {self.type}\ndata: {json.dumps(self.data, allow_nan=False)}\n\n".encode()
+
+
+@dataclass(eq=False)
+class _Watcher:
+    owner: str
+    run_id: str | None
+    passing: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    overflowed: bool = False
+
+
+class Feed:
+    """Fans changes out to watchers, each bounded; a watcher that is too slow is told to read everything anew (``resync``).
+
+    `touch` and `publish` may be called from any thread. Truth lies in the store: a restart of the service loses nothing.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._watchers: set[_Watcher] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = asyncio.Event()
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Deliver on this loop; until then nothing is watched."""
+        self._loop = loop
+
+    def close(self) -> None:
+        """End all watches."""
+        self._closing.set()
+        for watcher in self._watchers:
+            watcher.wake.set()
+
+    def touch(self, owner: str) -> None:
+        """Say that the store has something new of this owner's runs."""
+        self._call(lambda: self._wake(owner))
+
+    def publish(self, owner: str, run_id: str, event: Event) -> None:
+        """Pass an event by to those who watch the run."""
+        self._call(lambda: self._pass(owner, run_id, event))
+
+    def _call(self, action: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action)
+
+    def _wake(self, owner: str) -> None:
+        for watcher in self._watchers:
+            if watcher.owner == owner:
+                watcher.wake.set()
+
+    def _pass(self, owner: str, run_id: str, event: Event) -> None:
+        for watcher in self._watchers:
+            if watcher.owner == owner and watcher.run_id in {None, run_id}:
+                if watcher.passing.full():
+                    watcher.overflowed = True
+                else:
+                    watcher.passing.put_nowait(event)
+                watcher.wake.set()
+
+    async def watch(self, owner: str, run_id: str | None, after: int | None) -> AsyncIterator[bytes]:
+        """Encoded events of an owner's runs, or of one run, from change number ``after`` on.
+
+        Without ``after`` it begins with the present state of the one run, or with nothing when all are watched.
+        """
+        watcher = _Watcher(owner, run_id)
+        self._watchers.add(watcher)
+        try:
+            change = after if after is not None else await self._begin(owner, run_id)
+            yield b": atelier\n\n"
+            while not self._closing.is_set():
+                for event in await self._changes(watcher, change):
+                    change = event.change or change
+                    yield event.encode()
+                for event in _drain(watcher):
+                    yield event.encode()
+                if not await self._pause(watcher):
+                    yield b": alive\n\n"
+        finally:
+            self._watchers.discard(watcher)
+
+    async def _begin(self, owner: str, run_id: str | None) -> int:
+        return 0 if run_id else await asyncio.to_thread(self._store.runs.newest_change, owner)
+
+    async def _changes(self, watcher: _Watcher, change: int) -> list[Event]:
+        watcher.wake.clear()
+        events = []
+        rows = await asyncio.to_thread(self._store.runs.changed_since, watcher.owner, change, watcher.run_id)
+        if len(rows) >= PAGE:
+            watcher.wake.set()
+        for number, run in rows:
+            if isinstance(run, Run):
+                events.append(Event("run", run.model_dump(mode="json"), number))
+            else:
+                events.append(Event("removed", {"run": run}, number))
+        return events
+
+    async def _pause(self, watcher: _Watcher) -> bool:
+        try:
+            await asyncio.wait_for(watcher.wake.wait(), KEEPALIVE_S)
+        except TimeoutError:
+            return False
+        await asyncio.sleep(COALESCE_S)
+        return True
+
+
+def _drain(watcher: _Watcher) -> list[Event]:
+    events: list[Event] = []
+    while not watcher.passing.empty():
+        events.append(watcher.passing.get_nowait())
+    if watcher.overflowed:
+        watcher.overflowed = False
+        return [Event("resync", {})]
+    return events

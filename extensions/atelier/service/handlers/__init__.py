@@ -1,0 +1,1 @@
+"""HTTP resources of the run service, one module each; they translate and never decide."""

@@ -1,0 +1,130 @@
+"""``/agent``: what agents ask and tell; each call is bound to one attempt by its run token."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+
+from atelier.errors import RefusedInput
+from atelier.records import ModelFile, ModelVersion, Record
+from atelier.service.attempts import FileReport, FinishReport
+from atelier.service.handlers.context import Agent, Parts
+from atelier.service.store.streams import STREAMS
+from atelier.service.streams import MOST_BYTES
+
+router = APIRouter(prefix="/agent")
+
+
+class StartReport(Record):
+    """What the work runs in."""
+
+    environment: dict[str, Any] | None = None
+    lock: str = ""
+
+
+class Heartbeat(Record):
+    """A sign of life, with what is new."""
+
+    progress: dict[str, Any] | None = None
+    usage: dict[str, float] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list, max_length=100)
+
+
+class CheckpointReport(Record):
+    """A checkpoint whose files are stored."""
+
+    step: int
+    files: list[FileReport]
+
+
+class ModelReport(Record):
+    """A model that the run has made, its files uploaded."""
+
+    name: str
+    card: dict[str, Any]
+    files: list[ModelFile]
+
+
+@router.get("/orders")
+def orders(service: Parts, agent: Agent) -> dict[str, Any]:
+    """All that the agent needs for its attempt."""
+    return service.attempts.orders(agent)
+
+
+@router.post("/started")
+def started(body: StartReport, service: Parts, agent: Agent) -> dict[str, Any]:
+    """The work begins."""
+    service.attempts.started(agent, body.environment, body.lock)
+    return {}
+
+
+@router.post("/heartbeat")
+def heartbeat(body: Heartbeat, service: Parts, agent: Agent) -> dict[str, Any]:
+    """A sign of life; answers the order to stop, if there is one, and the seconds there are for it."""
+    order = service.attempts.heartbeat(agent, body.progress, body.usage, body.warnings)
+    return {"stop": order[0], "grace_s": order[1]} if order else {"stop": None}
+
+
+@router.put("/streams/{stream}")
+async def append(
+    stream: str, offset: Annotated[int, Query(ge=0)], request: Request, service: Parts, agent: Agent
+) -> dict[str, int]:
+    """Bytes of the log or the metrics from ``offset`` on; answers the size that is stored."""
+    if stream not in STREAMS:
+        raise RefusedInput(
+            "unknown_stream", f"There is no stream {stream[:50]!r}.", hint=f"Known: {', '.join(STREAMS)}."
+        )
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > 4 * MOST_BYTES:
+            raise RefusedInput("too_large", "A piece of a stream has at most 4 MiB.", hint="Send it in parts.")
+    return {"size": await asyncio.to_thread(service.attempts.append, agent, stream, offset, bytes(data))}
+
+
+@router.post("/artifacts/place")
+def place(body: FileReport, service: Parts, agent: Agent) -> dict[str, str]:
+    """Where an artifact's bytes go."""
+    return {"url": service.attempts.place(agent, body)}
+
+
+@router.post("/artifacts")
+def keep(body: FileReport, service: Parts, agent: Agent) -> dict[str, Any]:
+    """Note an artifact whose bytes are stored."""
+    return service.attempts.keep(agent, body).model_dump(mode="json")
+
+
+@router.post("/checkpoints/place")
+def place_checkpoint(step: int, path: str, service: Parts, agent: Agent) -> dict[str, str]:
+    """Where a checkpoint's file goes."""
+    return {"url": service.attempts.place_checkpoint(agent, step, path)}
+
+
+@router.post("/checkpoints")
+def keep_checkpoint(body: CheckpointReport, service: Parts, agent: Agent) -> dict[str, Any]:
+    """Publish a checkpoint whose files are all stored."""
+    service.attempts.keep_checkpoint(agent, body.step, body.files)
+    return {}
+
+
+@router.post("/uploads/place")
+def place_upload(body: ModelFile, service: Parts, agent: Agent) -> dict[str, str | None]:
+    """Where a file of a model package goes; null when it is there already."""
+    return {"url": service.attempts.place_upload(agent, body)}
+
+
+@router.post("/models", response_model=ModelVersion)
+def publish(body: ModelReport, service: Parts, agent: Agent) -> ModelVersion:
+    """Register a model that the run has made."""
+    return service.attempts.publish(agent, body.name, body.card, body.files)
+
+
+@router.post("/finish")
+async def finish(body: FinishReport, service: Parts, agent: Agent) -> dict[str, str]:
+    """The attempt's end."""
+    run = await asyncio.to_thread(service.attempts.finish, agent, body)
+    service.reconciler.attempt_ended(agent.run_id, agent.n)
+    return {"state": run.state.value}

@@ -1,0 +1,66 @@
+"""What every handler works with, and who calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from atelier.records import Run
+from atelier.service.attempts import AgentCaller, AttemptManager
+from atelier.service.callers import Caller, KnownCallers
+from atelier.service.feed import Feed
+from atelier.service.manager import RunManager
+from atelier.service.models import ModelManager
+from atelier.service.reconciler import Reconciler
+from atelier.service.store import Store
+from atelier.service.streams import Streams
+from atelier.settings import Settings
+from atelier.storage import BlobStore
+
+
+@dataclass(frozen=True)
+class Service:
+    """All parts of one running service."""
+
+    settings: Settings
+    store: Store
+    blobs: BlobStore
+    callers: KnownCallers
+    runs: RunManager
+    attempts: AttemptManager
+    streams: Streams
+    models: ModelManager
+    feed: Feed
+    reconciler: Reconciler
+    on_request: Callable[[], None] = lambda: None
+
+    def changed(self, run: Run) -> Run:
+        """Tell watchers and the reconciler of a run that a user has changed."""
+        self.feed.touch(run.owner)
+        self.reconciler.wake()
+        return run
+
+
+def service_of(request: Request) -> Service:
+    """The service that an application serves."""
+    return cast(Service, request.app.state.service)
+
+
+async def user_of(request: Request) -> Caller:
+    """The user who calls; refuses everybody else."""
+    service = service_of(request)
+    service.on_request()
+    return await service.callers.caller(request.headers.get("authorization"))
+
+
+def agent_of(request: Request) -> AgentCaller:
+    """The attempt whose agent calls; refuses everybody else."""
+    return service_of(request).attempts.caller(request.headers.get("authorization"))
+
+
+Parts = Annotated[Service, Depends(service_of)]
+User = Annotated[Caller, Depends(user_of)]
+Agent = Annotated[AgentCaller, Depends(agent_of)]

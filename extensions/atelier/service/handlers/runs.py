@@ -1,0 +1,173 @@
+"""``/runs``: submit, list, look, cancel, remove, and all that a run has left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from atelier.errors import NotFound, RefusedInput
+from atelier.records import Page, Record, Run, RunSpec, RunState, Source
+from atelier.service.handlers.context import Parts, User
+from atelier.service.handlers.downloads import send_blob
+from atelier.storage import RunPaths
+from atelier.wire import page_position, page_token
+
+router = APIRouter()
+
+
+class SubmitBody(RunSpec):
+    """A `RunSpec`, and where its code came from."""
+
+    source: Source = Source()
+
+
+class CancelBody(Record):
+    """``now`` gives the code no time to finish."""
+
+    now: bool = False
+
+
+@router.post("/runs", status_code=201, response_model=Run)
+def submit(
+    body: SubmitBody,
+    service: Parts,
+    user: User,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Run:
+    """Submit a run; 200 when the key was seen before, with the run that it made."""
+    fields = body.model_dump(exclude={"source"})
+    run, fresh = service.runs.submit(user, RunSpec.model_validate(fields), body.source, idempotency_key)
+    response.status_code = 201 if fresh else 200
+    return service.changed(run)
+
+
+@router.get("/runs", response_model=Page)
+def list_runs(
+    service: Parts,
+    user: User,
+    state: Annotated[list[RunState] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    page: str | None = None,
+) -> Page:
+    """The caller's runs, newest first."""
+    before = _before(page_position(page)) if page else None
+    found = service.store.runs.page(user.owner, states=state or (), limit=limit + 1, before=before)
+    items = found[:limit]
+    more = page_token(at=items[-1].created_at.isoformat(), id=items[-1].id) if len(found) > limit else None
+    return Page(items=items, next=more)
+
+
+def _before(position: Mapping[str, Any]) -> tuple[datetime, str]:
+    try:
+        return datetime.fromisoformat(position["at"]), str(position["id"])
+    except (KeyError, ValueError, TypeError) as problem:
+        raise RefusedInput(
+            "bad_page_token", "The page token is not one of ours.", hint="Start at the first page."
+        ) from problem
+
+
+@router.get("/runs/{run_id}", response_model=Run)
+def show(run_id: str, service: Parts, user: User) -> Run:
+    """One run, by its id, a unique prefix, or ``last``."""
+    return service.runs.resolve(user.owner, run_id)
+
+
+@router.post("/runs/{run_id}/cancel", response_model=Run)
+def cancel(run_id: str, service: Parts, user: User, body: CancelBody | None = None) -> Run:
+    """Ask for the run's end."""
+    run = service.runs.resolve(user.owner, run_id)
+    return service.changed(service.runs.cancel(run.id, now=body.now if body else False))
+
+
+@router.delete("/runs/{run_id}", status_code=204)
+def remove(run_id: str, service: Parts, user: User) -> Response:
+    """Forget a final run and what it left; models that it made stay."""
+    run = service.runs.resolve(user.owner, run_id)
+    service.runs.remove(run)
+    service.changed(run)
+    return Response(status_code=204)
+
+
+@router.get("/runs/{run_id}/log")
+def read_log(
+    run_id: str, service: Parts, user: User, offset: int = 0, limit: Annotated[int, Query(ge=1, le=1 << 20)] = 65536,
+    attempt: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A piece of the log as text; a negative offset counts from its end."""
+    run = service.runs.resolve(user.owner, run_id)
+    return service.streams.page(run, attempt=attempt, offset=offset, limit=limit)
+
+
+@router.get("/runs/{run_id}/metrics")
+def read_metrics(
+    run_id: str, service: Parts, user: User, name: str | None = None, full: bool = False
+) -> dict[str, Any]:
+    """All curves, thinned out; or every point of one metric with ``name`` and ``full``."""
+    run = service.runs.resolve(user.owner, run_id)
+    if full and name is not None:
+        return {"points": service.streams.points(run, name)}
+    found = service.store.streams.curves(run.id)
+    return {"names": found if name is None else {key: curve for key, curve in found.items() if key == name}}
+
+
+@router.get("/runs/{run_id}/artifacts", response_model=Page)
+def list_artifacts(run_id: str, service: Parts, user: User) -> Page:
+    """What the run left."""
+    run = service.runs.resolve(user.owner, run_id)
+    return Page(items=service.store.artifacts.of_run(run.id))
+
+
+@router.get("/runs/{run_id}/artifacts/{path:path}")
+def read_artifact(run_id: str, path: str, request: Request, service: Parts, user: User) -> StreamingResponse:
+    """One artifact's bytes."""
+    run = service.runs.resolve(user.owner, run_id)
+    artifact = service.store.artifacts.get(run.id, path)
+    key = RunPaths(run.id).notebook if artifact.kind == "notebook" else RunPaths(run.id).artifact(artifact.path)
+    return send_blob(request, service.blobs, key, artifact.path.rsplit("/", 1)[-1])
+
+
+@router.get("/runs/{run_id}/notebook")
+def read_notebook(run_id: str, request: Request, service: Parts, user: User) -> StreamingResponse:
+    """The executed notebook as it is now."""
+    run = service.runs.resolve(user.owner, run_id)
+    key = RunPaths(run.id).notebook
+    if not service.blobs.exists(key):
+        raise NotFound(
+            "no_notebook", f"Run {run.id} has no executed notebook yet.", hint="Wait until its first cell has run."
+        )
+    name = run.spec.work.target.rsplit("/", 1)[-1]
+    return send_blob(request, service.blobs, key, name, media="application/x-ipynb+json")
+
+
+@router.get("/runs/{run_id}/bundle")
+def read_bundle(run_id: str, request: Request, service: Parts, user: User) -> StreamingResponse:
+    """The code as it was submitted (tar.zst)."""
+    run = service.runs.resolve(user.owner, run_id)
+    return send_blob(request, service.blobs, RunPaths(run.id).bundle, f"{run.id}.tar.zst", media="application/zstd")
+
+
+@router.get("/runs/{run_id}/events")
+async def watch_run(
+    run_id: str, service: Parts, user: User, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
+    """Changes of one run as server-sent events, from the present state on."""
+    run = service.runs.resolve(user.owner, run_id)
+    return _stream(service, user, run.id, last_event_id)
+
+
+@router.get("/events")
+async def watch(service: Parts, user: User, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+    """Changes of all the caller's runs as server-sent events."""
+    return _stream(service, user, None, last_event_id)
+
+
+def _stream(service: Parts, user: User, run_id: str | None, last_event_id: str | None) -> StreamingResponse:
+    after = int(last_event_id) if last_event_id and last_event_id.isdecimal() else None
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    body = service.feed.watch(user.owner, run_id, after)
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)

@@ -1,0 +1,65 @@
+"""``/bundles`` and ``/uploads``: bytes by their sha256, seen only by the owner who sent them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as InPath
+
+from atelier.errors import NotFound, RefusedInput
+from atelier.quantities import format_bytes
+from atelier.service.handlers.context import Parts, User
+from atelier.storage.paths import upload_key
+
+router = APIRouter()
+Sha256 = Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]
+
+
+@router.head("/bundles/{sha256}", status_code=200)
+@router.head("/uploads/{sha256}", status_code=200)
+def look(sha256: Sha256, service: Parts, user: User) -> Response:
+    """Whether the caller has uploaded these bytes."""
+    if not service.blobs.exists(upload_key(user.owner, sha256)):
+        raise NotFound("unknown_upload", f"{sha256[:12]}… was not uploaded.", hint="PUT it.")
+    return Response()
+
+
+@router.put("/bundles/{sha256}", status_code=201)
+async def put_bundle(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
+    """Upload a bundle (tar.zst)."""
+    return await _receive(request, service, user, sha256, service.settings.limits.bundle_size, "bundle_too_large")
+
+
+@router.put("/uploads/{sha256}", status_code=201)
+async def put_upload(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
+    """Upload a file of a model package."""
+    return await _receive(request, service, user, sha256, service.settings.limits.artifact_size, "too_large")
+
+
+async def _receive(request: Request, service: Parts, user: User, sha256: str, limit: int, code: str) -> dict[str, int]:
+    digest, size = hashlib.sha256(), 0
+    descriptor, name = tempfile.mkstemp(prefix="atelier-upload-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise RefusedInput(code, f"The upload is larger than {format_bytes(limit)}.", hint="Send less.")
+                digest.update(part)
+                await asyncio.to_thread(stream.write, part)
+        if digest.hexdigest() != sha256:
+            raise RefusedInput(
+                "wrong_digest",
+                f"The bytes sent have the sha256 {digest.hexdigest()}, not {sha256}.",
+                hint="Send them again.",
+            )
+        await asyncio.to_thread(service.blobs.put_file, upload_key(user.owner, sha256), Path(name))
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return {"size_bytes": size}

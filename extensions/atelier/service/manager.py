@@ -1,0 +1,200 @@
+"""What users ask of runs: submit, look, cancel, remove."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from atelier import bundle
+from atelier.errors import NotAllowed, RefusedInput
+from atelier.local_catalog import availability
+from atelier.quantities import utcnow
+from atelier.records import RUN_ID, Run, RunSpec, Source
+from atelier.service.callers import Caller
+from atelier.service.store import NewRun, Store
+from atelier.settings import Catalog, Image, Limits, Machine
+from atelier.storage import BlobStore, RunPaths
+from atelier.storage.paths import upload_key
+from atelier.works import check_work
+
+CANCEL_GRACE_S = 10.0
+CURRENT = "current"
+_DISPLAY_NAME = re.compile(r"[\w .,:;()\[\]+=@#%&'!?-]{1,200}")
+_MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+
+
+@dataclass
+class RunManager:
+    """Decides on runs; the reconciler carries out.
+
+    ``most_nodes`` is how many nodes the backend can give one run.
+    """
+
+    store: Store
+    blobs: BlobStore
+    catalog: Catalog
+    limits: Limits
+    most_nodes: int = 1
+
+    def submit(self, caller: Caller, spec: RunSpec, source: Source, key: str | None) -> tuple[Run, bool]:
+        """The run of a spec, queued, and whether it is new.
+
+        Everything that can be refused is refused here, before anything is stored: image, machine, name, nodes, bundle,
+        code, parameters.
+        """
+        if key is not None and len(key) > 200:
+            raise RefusedInput("bad_key", "The Idempotency-Key is longer than 200 characters.", hint="Send a UUID.")
+        image, machine = self._image(caller, spec), self.catalog.machine(spec.machine, caller.groups)
+        self._check_fit(spec, machine)
+        name = checked_name(spec.name or default_name(spec))
+        upload = upload_key(caller.owner, spec.bundle)
+        seen = self.store.runs.seen_submission(caller.owner, key) if key else None
+        if seen is None:
+            self._check_code(spec, upload)
+        new = NewRun(
+            owner=caller.owner,
+            project=_project(caller, spec),
+            name=name,
+            spec=spec.model_copy(update={"image": image.name, "machine": machine.name}),
+            image=image.name,
+            machine=machine.name,
+            cpu=machine.cpu,
+            memory_bytes=machine.memory,
+            accelerators=dict(machine.accelerators),
+            source=source.model_dump(mode="json"),
+            warnings=list(source.warnings),
+            idempotency_key=key,
+        )
+        run, fresh = self.store.runs.submit(new)
+        if fresh:
+            self.complete(run)
+        return self.store.runs.get(run.id), fresh
+
+    def complete(self, run: Run) -> None:
+        """created → queued: give the run its own copy of the bundle. Called again after a crash, it goes on."""
+        paths = RunPaths(run.id)
+        if not self.blobs.exists(paths.bundle):
+            self.blobs.copy(upload_key(run.owner, run.spec.bundle), paths.bundle)
+        self.store.runs.queue(run.id)
+
+    def _image(self, caller: Caller, spec: RunSpec) -> Image:
+        if spec.image == CURRENT or (spec.image is None and spec.python and not self.catalog.images):
+            if not caller.is_local or not spec.python:
+                raise NotAllowed(
+                    "image_not_allowed",
+                    "The image 'current' is the caller's own interpreter; it can be used only without a hub.",
+                    hint="Name an image of the catalog.",
+                )
+            return Image(name=CURRENT, title="The caller's own Python", python=spec.python)
+        return self.catalog.image(spec.image, caller.groups)
+
+    def _check_fit(self, spec: RunSpec, machine: Machine) -> None:
+        why = availability(machine)
+        if why is not None:
+            raise RefusedInput(
+                "machine_not_available",
+                f"The machine {machine.name!r} can't be given: {why}",
+                hint="Pick another machine.",
+            )
+        if spec.nodes > self.most_nodes:
+            raise RefusedInput(
+                "too_many_nodes",
+                f"A run here has at most {self.most_nodes} node, and {spec.nodes} were asked for.",
+                hint="Runs on many nodes need a cluster.",
+            )
+        for what, asked, most in (
+            ("CPU", machine.cpu, self.limits.cpu_per_user),
+            ("memory", machine.memory, self.limits.memory_per_user),
+        ):
+            if most is not None and asked > most:
+                raise RefusedInput(
+                    "over_user_limit",
+                    f"The machine {machine.name!r} has more {what} than one user may use.",
+                    hint="Pick a smaller one.",
+                )
+
+    def _check_code(self, spec: RunSpec, upload: str) -> None:
+        if not self.blobs.exists(upload):
+            raise RefusedInput(
+                "unknown_bundle",
+                f"The bundle {spec.bundle[:12]}… was not uploaded.",
+                hint="PUT it to /bundles/<sha256> first.",
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bundle.tar.zst"
+            path.write_bytes(self.blobs.read(upload))
+            check_work(bundle.bundle_reader(path), spec.work, spec.params)
+
+    def cancel(self, run_id: str, *, now: bool) -> Run:
+        """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""
+        grace_s = 0.0 if now else CANCEL_GRACE_S
+        return self.store.runs.cancel(run_id, stop_at=utcnow() + timedelta(seconds=grace_s))
+
+    def remove(self, run: Run) -> None:
+        """Forget a final run and all its blobs; models made by it stay."""
+        self.store.runs.remove(run.id)
+        self.blobs.delete(RunPaths(run.id).root)
+
+    def resolve(self, owner: str, text: str) -> Run:
+        """A run by its id, by a unique prefix of it, or ``last``."""
+        if RUN_ID.fullmatch(text):
+            return self.store.runs.get(text, owner)
+        if text == "last":
+            newest = self.store.runs.page(owner, states=(), limit=1, before=None)
+            found = [run.id for run in newest]
+        else:
+            found = self.store.runs.find(owner, text) if text.startswith("r-") and len(text) > 2 else []
+        if len(found) > 1:
+            raise RefusedInput(
+                "ambiguous_run", f"{text!r} fits several runs: {', '.join(found)} …", hint="Give more letters."
+            )
+        return self.store.runs.get(found[0] if found else text, owner)
+
+
+def _project(caller: Caller, spec: RunSpec) -> str:
+    if spec.project is None or spec.project == caller.owner:
+        return caller.owner
+    if spec.project not in caller.groups:
+        raise NotAllowed(
+            "project_not_allowed", f"You are not in the project {spec.project!r}.", hint="Leave it out for your own."
+        )
+    return spec.project
+
+
+def default_name(spec: RunSpec) -> str:
+    """A run's name when its owner gives none: the work's own."""
+    target = PurePosixPath(spec.work.target)
+    return re.sub(r"[^\w .:-]", "-", target.stem if target.suffix in {".ipynb", ".py"} else spec.work.target)[:200]
+
+
+def checked_name(name: str) -> str:
+    """A run's name when it can be shown and written anywhere.
+
+    Raises
+    ------
+    RefusedInput
+        ``bad_name``: control characters, slashes, symbols, or longer than 200 characters.
+    """
+    if not _DISPLAY_NAME.fullmatch(name) or not name.strip():
+        proper = re.sub(r"[^\w .-]+", "-", name).strip("- ")[:60] or "run"
+        raise RefusedInput(
+            "bad_name",
+            f"{name[:80]!r} can't be the name of a run: use letters, digits, spaces and . _ - only, at most 200.",
+            hint=f"For example {proper!r}.",
+        )
+    return name
+
+
+def checked_model_name(name: str, what: str = "model") -> str:
+    """A model's or alias' name when it is a plain one: lower-case letters, digits, ``.``, ``_``, ``-``; at most 63."""
+    if not _MODEL_NAME.fullmatch(name):
+        proper = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:60] or what
+        raise RefusedInput(
+            "bad_name",
+            f"{name[:80]!r} can't be the name of {'an' if what[0] in 'aeiou' else 'a'} {what}: use lower-case letters, digits and . _ -, at most 63.",
+            hint=f"For example {proper!r}.",
+        )
+    return name

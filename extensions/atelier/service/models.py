@@ -1,0 +1,149 @@
+"""Model versions: publish from uploaded files, read, alias, remove."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from atelier.errors import NotFound, RefusedInput
+from atelier.records import ModelFile, ModelVersion
+from atelier.service.manager import checked_model_name
+from atelier.service.store import Store
+from atelier.storage import BlobStore
+from atelier.storage.paths import checked_path, model_key, upload_key
+
+ARCHIVE_PART_BYTES = 1 << 20
+
+
+@dataclass
+class ModelManager:
+    """Decides on models. A version's files never change; the same content from the same run is the same version."""
+
+    store: Store
+    blobs: BlobStore
+
+    def publish(
+        self, *, owner: str, project: str, name: str, run_id: str | None, card: dict[str, Any], files: list[ModelFile]
+    ) -> ModelVersion:
+        """A new version of a model from files that its owner has uploaded.
+
+        Raises
+        ------
+        RefusedInput
+            ``bad_name``, ``bad_path``, ``no_files``, ``unknown_upload`` (names the file).
+        """
+        checked_model_name(name)
+        if not files:
+            raise RefusedInput("no_files", f"The model {name!r} has no files.", hint="Upload its package first.")
+        for file in files:
+            checked_path(file.path)
+            self._check_upload(owner, file)
+        listing = [file.model_dump() for file in sorted(files, key=lambda file: file.path)]
+        digest = hashlib.sha256(json.dumps([card, listing], sort_keys=True).encode()).hexdigest()
+        version, fresh = self.store.models.add(
+            owner=owner, project=project, name=name, run_id=run_id, digest=digest, card=card, files=listing
+        )
+        folder = model_key(owner, name, version)
+        for file in files:
+            if fresh or not self.blobs.exists(f"{folder}/{file.path}"):
+                self.blobs.copy(upload_key(owner, file.sha256), f"{folder}/{file.path}")
+        return self.version(owner, name, version)
+
+    def _check_upload(self, owner: str, file: ModelFile) -> None:
+        key = upload_key(owner, file.sha256)
+        if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:
+            raise RefusedInput(
+                "unknown_upload", f"The file {file.path!r} was not uploaded.", hint="PUT it to /uploads/<sha256> first."
+            )
+
+    def version(self, owner: str, name: str, version: int | str) -> ModelVersion:
+        """One version, by its number, by an alias, or ``latest``.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_model``, ``unknown_version`` (with the known ones).
+        """
+        versions = self.store.models.versions(owner, name)
+        if version == "latest":
+            return versions[0]
+        for one in versions:
+            if str(one.version) == str(version) or version in one.aliases:
+                return one
+        known = [str(one.version) for one in versions] + [alias for one in versions for alias in one.aliases]
+        raise NotFound(
+            "unknown_version",
+            f"The model {name!r} has no version {str(version)[:63]!r}.",
+            hint=f"Known: {', '.join(known)}.",
+        )
+
+    def file_key(self, model: ModelVersion, path: str) -> str:
+        """The blob of one file of a version."""
+        if path not in {file.path for file in model.files}:
+            raise NotFound(
+                "unknown_file",
+                f"{model.name} version {model.version} has no file {path[:200]!r}.",
+                hint="Look at its files.",
+            )
+        return f"{model_key(model.owner, model.name, model.version)}/{path}"
+
+    def archive(self, model: ModelVersion) -> Iterator[bytes]:
+        """A zip of the whole package, in pieces, with constant memory."""
+        sink = _Sink()
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for file in model.files:
+                name = f"{model.name}-{model.version}/{file.path}"
+                with self.blobs.open(self.file_key(model, file.path)) as source, archive.open(name, "w") as target:
+                    while part := source.read(ARCHIVE_PART_BYTES):
+                        target.write(part)
+                        yield sink.take()
+        yield sink.take()
+
+    def alias(self, owner: str, name: str, alias: str, version: int | None) -> None:
+        """Point an alias to a version, or remove it with None."""
+        checked_model_name(alias, "alias")
+        if alias.isdigit() or alias == "latest":
+            raise RefusedInput(
+                "bad_name", f"{alias!r} can't be an alias: it reads as a version.", hint="For example 'production'."
+            )
+        if version is not None:
+            self.version(owner, name, version)
+        self.store.models.set_alias(owner, name, alias, version)
+
+    def remove(self, owner: str, name: str, version: int) -> None:
+        """Forget a version, its aliases and its files."""
+        model = self.version(owner, name, version)
+        self.store.models.remove(owner, name, model.version)
+        self.blobs.delete(model_key(owner, name, model.version))
+
+
+class _Sink(io.RawIOBase):
+    """Takes what a zip writer writes, front to back, and hands it on in pieces."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def seekable(self) -> bool:
+        return False
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        whole, self._parts = b"".join(self._parts), []
+        return whole

@@ -1,0 +1,214 @@
+"""The loop that drives what is observed to what is desired: starts, stops, brings in, gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from atelier.errors import AtelierError
+from atelier.quantities import utcnow
+from atelier.records import AttemptState, Reason, RunSpec, RunState
+from atelier.service.attempts import AttemptManager
+from atelier.service.backends import Backend, Key, Launch, Sign
+from atelier.service.feed import Feed
+from atelier.service.manager import RunManager
+from atelier.service.store import Outcome, Quota, Store
+from atelier.settings import Limits
+
+log = logging.getLogger("atelier.service")
+
+TICK_S = 1.0
+STOP_GRACE_S = 10.0
+KILL_GRACE_S = 10.0
+MOST_LAUNCHES = 3
+MOST_RECOVERIES = 3
+START_GRACE_S = 15.0
+
+_STOPPED = {
+    "cancel": Outcome(AttemptState.CANCELLED, Reason.CANCELLED_BY_USER),
+    "deadline": Outcome(AttemptState.TIMED_OUT, Reason.DEADLINE),
+    "stalled": Outcome(AttemptState.FAILED, Reason.STALLED),
+}
+
+
+@dataclass
+class Reconciler:
+    """Level-triggered: each pass looks at everything that isn't final and takes the next step; a lost wake-up costs a tick.
+
+    The agent enforces time limits and stops its own work. What stands here is for agents that died or don't answer.
+    """
+
+    store: Store
+    backend: Backend
+    runs: RunManager
+    attempts: AttemptManager
+    feed: Feed
+    limits: Limits
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def wake(self) -> None:
+        """Look at once instead of at the next tick; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self.step()
+            except Exception:
+                log.exception("A pass of the reconciler failed; the next one tries again.")
+            try:
+                await asyncio.wait_for(self._wake.wait(), TICK_S)
+            except TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    async def step(self) -> None:
+        """One pass over everything."""
+        await self._finish_submits()
+        await self._watch_live()
+        await self._expire_queue()
+        await self._start_waiting()
+
+    # -- submits that a crash cut in two --------------------------------------------------------------------------
+    async def _finish_submits(self) -> None:
+        for run_id in await asyncio.to_thread(
+            self.store.runs.in_state, RunState.CREATED, utcnow() - timedelta(seconds=5)
+        ):
+            run = await asyncio.to_thread(self.store.runs.get, run_id)
+            await asyncio.to_thread(self.runs.complete, run)
+            self.feed.touch(run.owner)
+
+    # -- starts ---------------------------------------------------------------------------------------------------
+    async def _start_waiting(self) -> None:
+        quota = Quota(self.limits.runs_per_user, self.limits.cpu_per_user, self.limits.memory_per_user)
+        while True:
+            claim, waits = await asyncio.to_thread(self.store.queue.claim, self.backend.capacity(), quota)
+            for wait in waits:
+                owner = await asyncio.to_thread(self.store.runs.wait_for, wait.run_id, wait.reason)
+                if owner:
+                    self.feed.touch(owner)
+            if claim is None:
+                return
+            run = await asyncio.to_thread(self.store.runs.get, claim.run_id)
+            self.feed.touch(run.owner)
+            await self._launch(Launch(Key(claim.run_id, claim.n), run.owner, claim.token, claim.devices))
+
+    async def _launch(self, launch: Launch) -> None:
+        try:
+            await asyncio.to_thread(self.store.runs.launched, *launch.key)
+            await self.backend.start(launch)
+        except OSError as problem:
+            log.exception("Attempt %s/%s could not be started.", *launch.key)
+            await self._finish(
+                launch.key,
+                Outcome(AttemptState.FAILED, Reason.START_FAILED, f"The run could not be started: {problem}."),
+            )
+
+    # -- live attempts --------------------------------------------------------------------------------------------
+    async def _watch_live(self) -> None:
+        rows = await asyncio.to_thread(self.store.runs.live_attempts)
+        if not rows:
+            return
+        signs = await self.backend.observe([Key(row.id, row.attempt_n) for row in rows])
+        for row in rows:
+            await self._watch_one(row, signs[Key(row.id, row.attempt_n)])
+
+    async def _watch_one(self, row: Row[Any], sign: Sign) -> None:
+        key = Key(row.id, row.attempt_n)
+        if sign is Sign.GONE:
+            await self._bring_in(key, row)
+        elif sign is Sign.ABSENT:
+            await self._never_started(key, row)
+        else:
+            await self._limit(key, row)
+
+    async def _bring_in(self, key: Key, row: Row[Any]) -> None:
+        await self.backend.kill(key)
+        if await asyncio.to_thread(self.store.runs.recovering, *key) <= MOST_RECOVERIES:
+            await self.backend.recover(key)
+            return
+        message = "The run's supervising process died, and what it left could not be brought in."
+        await self._finish(key, Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+
+    async def _never_started(self, key: Key, row: Row[Any]) -> None:
+        if utcnow() - row.attempt_created_at > timedelta(seconds=START_GRACE_S):
+            message = "The service ended between claiming the run and starting it."
+            await self._finish(key, Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+
+    async def _limit(self, key: Key, row: Row[Any]) -> None:
+        now = utcnow()
+        if row.attempt_stop is not None:
+            if now > row.attempt_stop_at + timedelta(seconds=KILL_GRACE_S):
+                await self.backend.kill(key)
+                await self._finish(key, _STOPPED.get(row.attempt_stop, _STOPPED["cancel"]))
+            return
+        spec = RunSpec.model_validate(row.spec)
+        if spec.timeout_s is not None and row.attempt_started_at is not None:
+            ran_s = (
+                await asyncio.to_thread(self.store.runs.ran_s, row.id) + (now - row.attempt_started_at).total_seconds()
+            )
+            if ran_s > spec.timeout_s + KILL_GRACE_S:
+                await self._stop(key, "deadline")
+        if (
+            spec.stall_timeout_s is not None
+            and (now - row.attempt_last_seen_at).total_seconds() > spec.stall_timeout_s + KILL_GRACE_S
+        ):
+            await self._stop(key, "stalled")
+
+    async def _stop(self, key: Key, why: str) -> None:
+        stop_at = utcnow() + timedelta(seconds=STOP_GRACE_S)
+        await asyncio.to_thread(lambda: self.store.runs.stop(*key, why, stop_at=stop_at))
+
+    async def _finish(self, key: Key, outcome: Outcome) -> None:
+        await asyncio.to_thread(self.attempts.streams.compose, *key)
+        run = await asyncio.to_thread(self.store.runs.finish, *key, outcome)
+        await asyncio.to_thread(self.attempts.write_record, key.run_id)
+        self.feed.touch(run.owner)
+        await self.backend.clean(key)
+
+    # -- the queue's own limit ------------------------------------------------------------------------------------
+    async def _expire_queue(self) -> None:
+        for run_id in await asyncio.to_thread(self.store.runs.overdue, utcnow()):
+            run = await asyncio.to_thread(self.store.runs.expire, run_id)
+            await asyncio.to_thread(self.attempts.write_record, run_id)
+            self.feed.touch(run.owner)
+
+    def attempt_ended(self, run_id: str, n: int) -> None:
+        """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""
+        self.wake()
+        task = asyncio.get_running_loop().create_task(self._clean_up(Key(run_id, n)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _clean_up(self, key: Key) -> None:
+        deadline = asyncio.get_running_loop().time() + KILL_GRACE_S
+        while (await self.backend.observe([key]))[key] is Sign.ALIVE and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.1)
+        await self.backend.kill(key)
+        await self.backend.clean(key)
+
+    async def sweep(self) -> None:
+        """At start: end and remove what attempts that are over have left."""
+        for key in await self.backend.leftovers():
+            run_state = await self._attempt_state(key)
+            if run_state is None or run_state.is_final:
+                await self.backend.kill(key)
+                await self.backend.clean(key)
+
+    async def _attempt_state(self, key: Key) -> AttemptState | None:
+        try:
+            run = await asyncio.to_thread(self.store.runs.get, key.run_id)
+        except AtelierError:
+            return None
+        return next((attempt.state for attempt in run.attempts if attempt.n == key.n), None)

@@ -1,0 +1,252 @@
+"""One run service over one ``ATELIER_HOME``: its lock, its sockets, its note for clients, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from atelier.errors import Conflict, RefusedInput
+from atelier.local_catalog import effective_catalog
+from atelier.processes import started_at
+from atelier.quantities import utcnow
+from atelier.records import FINAL_STATES
+from atelier.service.app import create_app
+from atelier.service.attempts import AttemptManager
+from atelier.service.backends import LocalBackend
+from atelier.service.callers import HubIdentities, Identities, KnownCallers, LocalIdentities
+from atelier.service.feed import Feed
+from atelier.service.handlers.context import Service
+from atelier.service.manager import RunManager
+from atelier.service.models import ModelManager
+from atelier.service.reconciler import Reconciler
+from atelier.service.store import Store
+from atelier.service.streams import Streams
+from atelier.settings import load_settings
+from atelier.storage import open_blobs
+
+IDLE_S = 600.0
+LONGEST_SOCKET_PATH = 100
+HANDOVER_S = 15.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to serve: the folder of all state, a loopback port besides the socket, the hub's API, whether to end when idle."""
+
+    home: Path
+    port: int | None = None
+    hub: str | None = None
+    embedded: bool = False
+
+
+@dataclass
+class _Idle:
+    last_call: float
+
+    def touch(self) -> None:
+        self.last_call = time.monotonic()
+
+
+async def serve(plan: Plan) -> None:
+    """Serve until SIGTERM or SIGINT; embedded, also until `IDLE_S` seconds without a call and without an unfinished run.
+
+    Raises
+    ------
+    Conflict
+        ``already_serving``: another service holds this home.
+    RefusedInput
+        ``bad_settings``, ``network_disk``, ``port_taken``.
+    """
+    make_private(plan.home)
+    run_folder = make_private(plan.home / "run")
+    with _only_one(run_folder, takes_over=not plan.embedded), _sockets(plan, run_folder) as (path, sockets):
+        token_file = private_token(make_private(plan.home / "secrets") / "service_user_token")
+        idle = _Idle(time.monotonic())
+        service = assemble(plan, path, token_file.read_text().strip(), idle)
+        config = uvicorn.Config(
+            create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on"
+        )
+        server = uvicorn.Server(config)
+        with _note(run_folder / "service.json", plan, path, token_file):
+            watcher = asyncio.create_task(_end_when_idle(server, service, idle)) if plan.embedded else None
+            await server.serve(sockets=sockets)
+            if watcher is not None:
+                watcher.cancel()
+
+
+def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
+    """All parts of a service over a home; opens the store and brings its schema up to date."""
+    home = plan.home
+    settings = load_settings(home / "atelier.yaml")
+    store = Store(settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}")
+    blobs = open_blobs(settings.blobs or f"file://{make_private(home / 'blobs')}")
+    backend = LocalBackend(home, {"socket": str(socket_path)})
+    catalog = effective_catalog(settings, home)
+    feed, streams, models = Feed(store), Streams(store, blobs), ModelManager(store, blobs)
+    runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes)
+    attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
+    reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
+    callers = KnownCallers(*_identities(token, plan.hub, os.environ))
+    return Service(settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, idle.touch)
+
+
+def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list[Identities]:
+    local_name = environ.get("ATELIER_LOCAL_USER") or getpass.getuser()
+    sources: list[Identities] = [LocalIdentities(token, local_name)]
+    if hub is not None:
+        hub_token = Path(environ["ATELIER_HUB_TOKEN_FILE"]).read_text().strip()
+        sources.append(HubIdentities(hub.rstrip("/"), hub_token, local_name))
+    return sources
+
+
+async def _end_when_idle(server: uvicorn.Server, service: Service, idle: _Idle) -> None:
+    while not server.should_exit:
+        await asyncio.sleep(1)
+        if time.monotonic() - idle.last_call < float(os.environ.get("ATELIER_IDLE_S", IDLE_S)):
+            continue
+        counts = await asyncio.to_thread(service.store.runs.counts)
+        if all(state in FINAL_STATES for state in counts) and not server.server_state.connections:
+            server.should_exit = True
+
+
+@contextlib.contextmanager
+def _only_one(run_folder: Path, *, takes_over: bool) -> Iterator[None]:
+    """Hold the home's lock. A platform's service asks an embedded one to leave; any other holder is respected."""
+    deadline = time.monotonic() + HANDOVER_S
+    with (run_folder / "service.lock").open("a") as lock:
+        while not _try_lock(lock):
+            if not (takes_over and _ask_to_leave(run_folder)) or time.monotonic() > deadline:
+                raise Conflict(
+                    "already_serving",
+                    f"Another run service holds {run_folder.parent}.",
+                    hint="Use it, or stop it first.",
+                )
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _ask_to_leave(run_folder: Path) -> bool:
+    """Tell an embedded service to end; False when the holder is not one. One that is just starting has no note yet."""
+    try:
+        note = json.loads((run_folder / "service.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return True
+    if note["embedded"] and started_at(note["pid"]) == note["born"]:
+        os.kill(note["pid"], signal.SIGTERM)
+    return bool(note["embedded"])
+
+
+@contextlib.contextmanager
+def _sockets(plan: Plan, run_folder: Path) -> Iterator[tuple[Path, list[socket.socket]]]:
+    path = socket_path(run_folder)
+    path.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX)
+    opened = [unix]
+    try:
+        with _mask(0o177):
+            unix.bind(str(path))
+        if plan.port is not None:
+            opened.append(_loopback(plan.port))
+        yield path, opened
+    finally:
+        for each in opened:
+            each.close()
+        path.unlink(missing_ok=True)
+
+
+def _loopback(port: int) -> socket.socket:
+    one = socket.socket(socket.AF_INET)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        one.bind(("127.0.0.1", port))
+    except OSError as problem:
+        one.close()
+        raise RefusedInput(
+            "port_taken", f"Port {port} can't be used: {problem.strerror}.", hint="Choose another port."
+        ) from problem
+    return one
+
+
+def socket_path(run_folder: Path) -> Path:
+    """Where the Unix socket lies: in the home, or, when that path would be too long for the kernel, in a private temporary folder."""
+    path = run_folder / "service.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(run_folder)).hexdigest()[:16]
+    return make_private(Path(tempfile.gettempdir()) / f"atelier-{os.getuid()}-{name}") / "service.sock"
+
+
+@contextlib.contextmanager
+def _note(path: Path, plan: Plan, socket_file: Path, token_file: Path) -> Iterator[None]:
+    url = f"http://127.0.0.1:{plan.port}" if plan.port is not None else None
+    told = {
+        "pid": os.getpid(),
+        "socket": str(socket_file),
+        "token_file": str(token_file),
+        "url": url,
+        "embedded": plan.embedded,
+        "born": started_at(os.getpid()),
+    }
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(told | {"started_at": utcnow().isoformat()}))
+    os.replace(part, path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def private_token(path: Path) -> Path:
+    """A file with a random token, mode 0600, made once."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32))
+    return path
+
+
+def make_private(folder: Path) -> Path:
+    """A folder that only its owner may enter.
+
+    Raises
+    ------
+    RefusedInput
+        ``not_private``: it belongs to another account.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise RefusedInput("not_private", f"{folder} belongs to another account.", hint="Give another ATELIER_HOME.")
+    return folder
+
+
+@contextlib.contextmanager
+def _mask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

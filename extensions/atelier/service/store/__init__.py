@@ -1,0 +1,47 @@
+"""The store: everything the run service knows, in SQL."""
+
+from __future__ import annotations
+
+from atelier.service.store.database import Database, told_database_errors
+from atelier.service.store.files import ArtifactStore, ModelStore
+from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
+from atelier.service.store.migrate import migrate
+from atelier.service.store.runs import NewRun, RunStore
+from atelier.service.store.streams import StreamStore, parse_points
+from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Wait
+
+__all__ = [
+    "Capacity",
+    "Claim",
+    "NewRun",
+    "Outcome",
+    "Queue",
+    "Quota",
+    "Store",
+    "Wait",
+    "hash_token",
+    "holder_of",
+    "parse_points",
+]
+
+
+class Store:
+    """All parts of the store over one database; the schema is brought up to date when it is opened.
+
+    Thread-safe: each call takes its own connection. A second service on the same database is kept off by the service's
+    own lock, not by the store.
+    """
+
+    def __init__(self, url: str) -> None:
+        with told_database_errors(url):
+            self.database = Database(url)
+            migrate(self.database)
+        self.runs = RunStore(self.database)
+        self.queue = Queue(self.database)
+        self.streams = StreamStore(self.database)
+        self.artifacts = ArtifactStore(self.database)
+        self.models = ModelStore(self.database)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.database.close()

@@ -1,0 +1,130 @@
+"""Connections and transactions of the store, the same over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, update
+from sqlalchemy.exc import OperationalError
+
+from atelier.errors import InternalError, RefusedInput
+from atelier.service.store.schema import counters
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "sshfs"}
+)
+
+
+class Database:
+    """An engine, and the two kinds of transaction that the store knows.
+
+    ``read()`` sees one consistent state. ``write()`` takes the write lock at its begin (SQLite: ``BEGIN IMMEDIATE``; in
+    PostgreSQL, the row of the change counter), so that what it read is still true when it writes. Neither may be held
+    over a network call.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _sqlite(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(atelier_write=True) as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def next_change(connection: Connection) -> int:
+    """The next number of the store-wide change counter; its row lock orders all writers in PostgreSQL."""
+    bump = (
+        update(counters)
+        .where(counters.c.name == "changes")
+        .values(value=counters.c.value + 1)
+        .returning(counters.c.value)
+    )
+    return int(connection.execute(bump).scalar_one())
+
+
+def lock_writers(connection: Connection) -> None:
+    """Hold off all other writers until this transaction ends (SQLite does so from its begin)."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(counters.c.value).where(counters.c.name == "changes").with_for_update())
+
+
+def _sqlite(url: str) -> Engine:
+    path = make_url(url).database
+    if path and path != ":memory:":
+        refuse_network_disk(Path(path).parent)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: Any, record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("atelier_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def refuse_network_disk(folder: Path) -> None:
+    """Refuse a folder on NFS, CIFS or FUSE: SQLite's write-ahead log is not safe there.
+
+    Raises
+    ------
+    RefusedInput
+        ``network_disk``, with the folder and its file system.
+    """
+    kind = file_system_of(folder)
+    if kind in _NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
+        raise RefusedInput(
+            "network_disk",
+            f"{folder} lies on a {kind} file system, where the database would be damaged.",
+            hint="Set ATELIER_HOME to a folder on a local disk.",
+        )
+
+
+def file_system_of(folder: Path) -> str:
+    """The kind of file system a folder lies on, as ``/proc/self/mountinfo`` names it; ``unknown`` if it can't be read."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    place = str(folder.resolve())
+    best, kind = "", "unknown"
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        mount = left.split()[4].replace("\\040", " ")
+        inside = place == mount or place.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split()[0]
+    return kind
+
+
+@contextmanager
+def told_database_errors(url: str) -> Iterator[None]:
+    """Turn a database that can't be opened into one clear error."""
+    try:
+        yield
+    except OperationalError as problem:
+        raise InternalError(
+            "database_unusable",
+            f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",
+            hint="Check that the disk has room and is writable, then run 'atelier doctor'.",
+        ) from problem

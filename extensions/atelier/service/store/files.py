@@ -1,0 +1,161 @@
+"""Artifacts, checkpoints and model versions in the store: what is where, by content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from atelier.errors import NotFound
+from atelier.quantities import utcnow
+from atelier.records import Artifact, ModelVersion
+from atelier.service.store.assembly import artifact_of, model_of
+from atelier.service.store.database import Database, lock_writers, next_change
+from atelier.service.store.lifecycle import live_pair
+from atelier.service.store.schema import aliases, artifacts, checkpoints, models, runs
+
+
+class ArtifactStore:
+    """Files that runs left."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, run_id: str, artifact: Artifact) -> None:
+        """Note an artifact of a live attempt; one of the same path is replaced."""
+        with self._db.write() as connection:
+            live_pair(connection, run_id, artifact.attempt)
+            this = (artifacts.c.run_id == run_id) & (artifacts.c.path == artifact.path)
+            connection.execute(delete(artifacts).where(this))
+            connection.execute(insert(artifacts).values(run_id=run_id, **artifact.model_dump()))
+            connection.execute(update(runs).where(runs.c.id == run_id).values(change=next_change(connection)))
+
+    def of_run(self, run_id: str) -> list[Artifact]:
+        """All artifacts of a run, by path."""
+        with self._db.read() as connection:
+            rows = connection.execute(select(artifacts).where(artifacts.c.run_id == run_id).order_by(artifacts.c.path))
+            return [artifact_of(row) for row in rows]
+
+    def get(self, run_id: str, path: str) -> Artifact:
+        """One artifact.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_artifact``.
+        """
+        with self._db.read() as connection:
+            this = (artifacts.c.run_id == run_id) & (artifacts.c.path == path)
+            row = connection.execute(select(artifacts).where(this)).first()
+        if row is None:
+            raise NotFound(
+                "unknown_artifact",
+                f"Run {run_id} has no artifact {path[:200]!r}.",
+                hint=f"'atelier show {run_id}' lists them.",
+            )
+        return artifact_of(row)
+
+    def total_bytes(self, run_id: str) -> int:
+        """Bytes of all artifacts of a run."""
+        with self._db.read() as connection:
+            query = select(func.sum(artifacts.c.size_bytes)).where(artifacts.c.run_id == run_id)
+            return int(connection.execute(query).scalar() or 0)
+
+    def add_checkpoint(self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]]) -> None:
+        """Publish a checkpoint whose files are all stored; one of the same step is replaced."""
+        with self._db.write() as connection:
+            live_pair(connection, run_id, n)
+            this = (checkpoints.c.run_id == run_id) & (checkpoints.c.step == step)
+            connection.execute(delete(checkpoints).where(this))
+            row = {"run_id": run_id, "step": step, "attempt": n, "files": list(files), "created_at": utcnow()}
+            connection.execute(insert(checkpoints).values(**row))
+
+    def checkpoints(self, run_id: str) -> list[tuple[int, list[dict[str, Any]], datetime]]:
+        """(step, files, time) of a run's published checkpoints, newest step first."""
+        query = select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(checkpoints.c.step.desc())
+        with self._db.read() as connection:
+            return [(row.step, row.files, row.created_at) for row in connection.execute(query)]
+
+
+class ModelStore:
+    """Model versions, immutable, and their aliases, movable."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, *, owner: str, project: str, name: str, run_id: str | None, digest: str, card: dict[str, Any],
+            files: list[dict[str, Any]]) -> tuple[int, bool]:  # fmt: skip
+        """The version of a package, and whether it is new: the same content from the same run is the same version."""
+        with self._db.write() as connection:
+            lock_writers(connection)
+            mine = (models.c.owner == owner) & (models.c.name == name)
+            same = mine & (models.c.digest == digest) & (models.c.run_id.is_not_distinct_from(run_id))
+            known = connection.execute(select(models.c.version).where(same)).scalar()
+            if known is not None:
+                return int(known), False
+            version = int(connection.execute(select(func.max(models.c.version)).where(mine)).scalar() or 0) + 1
+            row = {"owner": owner, "project": project, "name": name, "version": version, "run_id": run_id}
+            size = sum(int(file["size_bytes"]) for file in files)
+            kept = {"digest": digest, "card": card, "files": files, "size_bytes": size, "created_at": utcnow()}
+            connection.execute(insert(models).values(**row, **kept))
+            return version, True
+
+    def names(self, owner: str) -> list[ModelVersion]:
+        """The newest version of each of an owner's models, by name."""
+        newest = (
+            select(models.c.name, func.max(models.c.version).label("version"))
+            .where(models.c.owner == owner)
+            .group_by(models.c.name)
+        ).subquery()
+        query = select(models).join(
+            newest,
+            (models.c.name == newest.c.name) & (models.c.version == newest.c.version) & (models.c.owner == owner),
+        )
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(models.c.name)).all()
+            return [model_of(row, _aliases(connection, owner, row.name, row.version)) for row in rows]
+
+    def versions(self, owner: str, name: str) -> list[ModelVersion]:
+        """All versions of a model, newest first.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_model``.
+        """
+        mine = (models.c.owner == owner) & (models.c.name == name)
+        with self._db.read() as connection:
+            rows = connection.execute(select(models).where(mine).order_by(models.c.version.desc())).all()
+            if not rows:
+                raise unknown_model(name)
+            return [model_of(row, _aliases(connection, owner, name, row.version)) for row in rows]
+
+    def set_alias(self, owner: str, name: str, alias: str, version: int | None) -> None:
+        """Point an alias to a version; None removes it. Setting what is set already changes nothing."""
+        this = (aliases.c.owner == owner) & (aliases.c.name == name) & (aliases.c.alias == alias)
+        with self._db.write() as connection:
+            lock_writers(connection)
+            connection.execute(delete(aliases).where(this))
+            if version is not None:
+                connection.execute(insert(aliases).values(owner=owner, name=name, alias=alias, version=version))
+
+    def remove(self, owner: str, name: str, version: int) -> None:
+        """Forget a version and the aliases that point to it."""
+        with self._db.write() as connection:
+            for table in (models, aliases):
+                this = (table.c.owner == owner) & (table.c.name == name) & (table.c.version == version)
+                connection.execute(delete(table).where(this))
+
+
+def unknown_model(name: str) -> NotFound:
+    """The one answer for a model that isn't there or isn't the caller's."""
+    return NotFound(
+        "unknown_model", f"There is no model {name[:100]!r} of yours.", hint="'atelier models ls' lists yours."
+    )
+
+
+def _aliases(connection: Connection, owner: str, name: str, version: int) -> list[str]:
+    this = (aliases.c.owner == owner) & (aliases.c.name == name) & (aliases.c.version == version)
+    return list(connection.execute(select(aliases.c.alias).where(this)).scalars())

@@ -1,0 +1,175 @@
+"""The moves of a run and its attempts inside a write transaction: compare-and-set, and what follows from an end."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from atelier.errors import Conflict, NotFound
+from atelier.quantities import utcnow
+from atelier.records import (
+    FINAL_STATES,
+    REASON_TEXT,
+    RETRYABLE,
+    RUN_MOVES,
+    AttemptState,
+    ErrorReport,
+    Reason,
+    RunSpec,
+    RunState,
+)
+from atelier.service.store.database import next_change
+from atelier.service.store.schema import attempts, runs, transitions
+
+LIVE_ATTEMPTS = (AttemptState.STARTING.value, AttemptState.RUNNING.value)
+RETRY_DELAY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended."""
+
+    state: AttemptState
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    error: ErrorReport | None = None
+
+
+WORDS = {
+    RunState.CREATED: "Being prepared.",
+    RunState.QUEUED: "Waiting for its turn.",
+    RunState.STARTING: "Starting.",
+    RunState.RUNNING: "Running.",
+    RunState.SUCCEEDED: "Done.",
+}
+_FINAL_FOR = {
+    AttemptState.SUCCEEDED: RunState.SUCCEEDED,
+    AttemptState.FAILED: RunState.FAILED,
+    AttemptState.CANCELLED: RunState.CANCELLED,
+    AttemptState.TIMED_OUT: RunState.TIMED_OUT,
+    AttemptState.PREEMPTED: RunState.FAILED,
+    AttemptState.LOST: RunState.LOST,
+}
+
+
+def unknown_run(run_id: str) -> NotFound:
+    """The one answer for a run that isn't there or isn't the caller's."""
+    return NotFound("unknown_run", f"There is no run {run_id!r} of yours.", hint="'atelier runs' lists yours.")
+
+
+def holder_of(run_id: str, n: int) -> str:
+    """Who holds a lease, for an attempt."""
+    return f"{run_id}/{n}"
+
+
+def new_token() -> tuple[str, str]:
+    """A run token and its hash."""
+    token = secrets.token_hex(32)
+    return token, hash_token(token)
+
+
+def hash_token(token: str) -> str:
+    """What the store keeps of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def move(connection: Connection, row: Row[Any], after: RunState, **values: Any) -> None:
+    """Move a run on, compare-and-set on its epoch, inside a write transaction.
+
+    Raises
+    ------
+    Conflict
+        ``illegal_move`` when the table of moves doesn't have it, ``stale_epoch`` when the run moved in between.
+    """
+    before = RunState(row.state)
+    if after not in RUN_MOVES[before]:
+        raise Conflict("illegal_move", f"Run {row.id} is {before.value} and can't become {after.value}.")
+    fields = {"reason": None, "message": WORDS.get(after, ""), "hint": ""} | values
+    fields |= {"state": after.value, "epoch": row.epoch + 1, "change": next_change(connection)}
+    current = (runs.c.id == row.id) & (runs.c.epoch == row.epoch)
+    if connection.execute(update(runs).where(current).values(**fields)).rowcount != 1:
+        raise Conflict("stale_epoch", f"Run {row.id} moved in between.", hint="Read it again.")
+    moved = {
+        "run_id": row.id,
+        "attempt": fields.get("attempt", row.attempt),
+        "before": before.value,
+        "after": after.value,
+    }
+    connection.execute(insert(transitions).values(**moved, reason=fields["reason"], at=utcnow()))
+
+
+def end(
+    connection: Connection, row: Row[Any], after: RunState, reason: Reason | None, message: str | None, **values: Any
+) -> None:
+    """Move a run to a final state with its reason's sentence and next action."""
+    sentence, action = REASON_TEXT[reason] if reason else (WORDS.get(after, ""), "")
+    move(
+        connection,
+        row,
+        after,
+        reason=reason.value if reason else None,
+        message=message or sentence,
+        hint=action,
+        ended_at=utcnow(),
+        **values,
+    )
+
+
+def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
+    return connection.execute(select(runs).where(runs.c.id == run_id, runs.c.deleted_at.is_(None))).first()
+
+
+def live_attempt(run_id: str, n: int) -> Any:
+    return (attempts.c.run_id == run_id) & (attempts.c.n == n) & attempts.c.state.in_(LIVE_ATTEMPTS)
+
+
+def live_pair(connection: Connection, run_id: str, n: int) -> tuple[Row[Any], Row[Any]]:
+    row = run_row(connection, run_id)
+    attempt = connection.execute(select(attempts).where(live_attempt(run_id, n))).first()
+    if row is None or attempt is None or row.attempt != n:
+        raise stale_attempt(run_id, n)
+    return row, attempt
+
+
+def stale_attempt(run_id: str, n: int) -> Conflict:
+    """The answer to an agent whose attempt is over."""
+    return Conflict(
+        "stale_attempt", f"Attempt {n} of run {run_id} is over.", hint="Stop; another attempt may be running."
+    )
+
+
+def end_attempt(connection: Connection, this: Any, outcome: Outcome) -> None:
+    values = {
+        "state": outcome.state.value,
+        "reason": outcome.reason.value if outcome.reason else None,
+        "message": outcome.message,
+        "exit_code": outcome.exit_code,
+        "error": outcome.error.model_dump(mode="json") if outcome.error else None,
+        "ended_at": utcnow(),
+    }
+    connection.execute(update(attempts).where(this).values(**values))
+
+
+def after_attempt(connection: Connection, row: Row[Any], n: int, outcome: Outcome) -> None:
+    if RunState(row.state) in FINAL_STATES or row.attempt != n:
+        return
+    if _again(row, n, outcome):
+        delay_s = RETRY_DELAY_S * 2 ** min(n - 1, 6)
+        move(connection, row, RunState.QUEUED, not_before=utcnow() + timedelta(seconds=delay_s), progress=None,
+             message=f"Attempt {n} ended ({outcome.reason or outcome.state}); waiting for the next.")  # fmt: skip
+    else:
+        end(connection, row, _FINAL_FOR[outcome.state], outcome.reason, outcome.message)
+
+
+def _again(row: Row[Any], n: int, outcome: Outcome) -> bool:
+    if row.desired == "cancelled" or outcome.state in {AttemptState.SUCCEEDED, AttemptState.CANCELLED}:
+        return False
+    if outcome.state is AttemptState.PREEMPTED:
+        return True
+    return outcome.reason in RETRYABLE and n <= RunSpec.model_validate(row.spec).retries

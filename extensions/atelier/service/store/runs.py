@@ -1,0 +1,374 @@
+"""Runs in the store: submit, read, list, and every move they make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import delete as sql_delete
+
+from atelier.errors import Conflict
+from atelier.quantities import utcnow
+from atelier.records import (
+    REASON_TEXT,
+    AttemptState,
+    Reason,
+    Run,
+    RunSpec,
+    RunState,
+    new_run_id,
+)
+from atelier.service.store.assembly import attempt_of, run_of
+from atelier.service.store.database import Database, next_change
+from atelier.service.store.lifecycle import (
+    LIVE_ATTEMPTS,
+    WORDS,
+    Outcome,
+    after_attempt,
+    end,
+    end_attempt,
+    holder_of,
+    live_attempt,
+    live_pair,
+    move,
+    run_row,
+    unknown_run,
+)
+from atelier.service.store.schema import artifacts, attempts, leases, runs, submissions, transitions
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """All that a submitted run is made of. ``cpu`` in cores; ``accelerators`` maps a resource to a count."""
+
+    owner: str
+    project: str
+    name: str
+    spec: RunSpec
+    image: str
+    machine: str
+    cpu: float
+    memory_bytes: int
+    accelerators: dict[str, int]
+    source: dict[str, Any]
+    warnings: list[str]
+    idempotency_key: str | None = None
+
+
+class RunStore:
+    """Runs and their attempts. Every move is compare-and-set on the run's epoch and leaves a row in ``transitions``."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # -- submit ---------------------------------------------------------------------------------------------------
+    def submit(self, new: NewRun) -> tuple[Run, bool]:
+        """The run, and whether it is new: the same key with the same spec gives the run that it made before.
+
+        Raises
+        ------
+        Conflict
+            ``key_reused``: the key came with another spec.
+        """
+        digest = hashlib.sha256(json.dumps(new.spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        with self._db.write() as connection:
+            change = next_change(connection)
+            known = self._seen(connection, new, digest)
+            if known is None:
+                run_id = _insert_run(connection, new, change)
+                if new.idempotency_key is not None:
+                    row = {"owner": new.owner, "key": new.idempotency_key, "digest": digest, "run_id": run_id}
+                    connection.execute(insert(submissions).values(**row, created_at=utcnow()))
+        run_id = known or run_id
+        return self.get(run_id), known is None
+
+    def _seen(self, connection: Connection, new: NewRun, digest: str) -> str | None:
+        if new.idempotency_key is None:
+            return None
+        mine = (submissions.c.owner == new.owner) & (submissions.c.key == new.idempotency_key)
+        row = connection.execute(select(submissions).where(mine)).first()
+        if row is None:
+            return None
+        if row.digest != digest:
+            raise Conflict(
+                "key_reused",
+                f"The Idempotency-Key {new.idempotency_key!r} was used for another run ({row.run_id}).",
+                hint="Use a fresh key for each submit.",
+            )
+        return str(row.run_id)
+
+    def seen_submission(self, owner: str, key: str) -> str | None:
+        """The run that a key has made, or None."""
+        mine = (submissions.c.owner == owner) & (submissions.c.key == key)
+        with self._db.read() as connection:
+            return connection.execute(select(submissions.c.run_id).where(mine)).scalar()
+
+    # -- read -----------------------------------------------------------------------------------------------------
+    def get(self, run_id: str, owner: str | None = None) -> Run:
+        """One run; with an owner, only that owner's.
+
+        Raises
+        ------
+        NotFound
+            ``unknown_run``: no such run, or it is somebody else's.
+        """
+        with self._db.read() as connection:
+            row = run_row(connection, run_id)
+            if row is None or (owner is not None and row.owner != owner):
+                raise unknown_run(run_id)
+            return self._assemble(connection, [row])[0]
+
+    def page(
+        self, owner: str, *, states: Sequence[RunState], limit: int, before: tuple[datetime, str] | None
+    ) -> list[Run]:
+        """Newest first; ``before`` is the creation time and id of the last run of the page before."""
+        query = select(runs).where(runs.c.owner == owner, runs.c.deleted_at.is_(None))
+        if states:
+            query = query.where(runs.c.state.in_([state.value for state in states]))
+        if before is not None:
+            moment, run_id = before
+            older = or_(runs.c.created_at < moment, and_(runs.c.created_at == moment, runs.c.id < run_id))
+            query = query.where(older)
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)).all()
+            return self._assemble(connection, rows)
+
+    def find(self, owner: str, prefix: str) -> list[str]:
+        """Ids of an owner's runs that begin with a prefix, at most three of them."""
+        mine = (runs.c.owner == owner) & runs.c.id.startswith(prefix, autoescape=True) & runs.c.deleted_at.is_(None)
+        with self._db.read() as connection:
+            return list(connection.execute(select(runs.c.id).where(mine).limit(3)).scalars())
+
+    def changed_since(self, owner: str, change: int, run_id: str | None = None) -> list[tuple[int, Run | str]]:
+        """What became different after a change number: (number, run), or (number, id) of a removed one; in order.
+
+        At most 500 changes; with ``run_id`` only those of this run.
+        """
+        query = select(runs).where(runs.c.owner == owner, runs.c.change > change).order_by(runs.c.change).limit(500)
+        if run_id is not None:
+            query = query.where(runs.c.id == run_id)
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+            alive = {run.id: run for run in self._assemble(connection, [row for row in rows if row.deleted_at is None])}
+        return [(row.change, alive.get(row.id, row.id)) for row in rows]
+
+    def newest_change(self, owner: str) -> int:
+        """The number of an owner's latest change; 0 when there was none."""
+        with self._db.read() as connection:
+            return int(connection.execute(select(func.max(runs.c.change)).where(runs.c.owner == owner)).scalar() or 0)
+
+    def _assemble(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
+        ids = [row.id for row in rows]
+        tries: dict[str, list[Any]] = {run_id: [] for run_id in ids}
+        for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(ids)).order_by(attempts.c.n)):
+            tries[row.run_id].append(attempt_of(row))
+        counts: dict[str, int] = dict(
+            connection.execute(
+                select(artifacts.c.run_id, func.count()).where(artifacts.c.run_id.in_(ids)).group_by(artifacts.c.run_id)
+            )
+            .tuples()
+            .all()
+        )
+        return [
+            run_of(row, tries[row.id], artifacts=counts.get(row.id, 0), position=_position(connection, row))
+            for row in rows
+        ]
+
+    # -- moves ----------------------------------------------------------------------------------------------------
+    def queue(self, run_id: str) -> None:
+        """created → queued."""
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is not None and row.state == RunState.CREATED:
+                now, limit_s = utcnow(), row.spec.get("queue_timeout_s")
+                until = now + timedelta(seconds=limit_s) if limit_s else None
+                move(connection, row, RunState.QUEUED, queued_at=now, queue_until=until)
+
+    def wait_for(self, run_id: str, reason: Reason) -> str | None:
+        """Say why a queued run still waits; its owner when that is news, else None."""
+        sentence, action = REASON_TEXT[reason]
+        with self._db.read() as connection:
+            row = run_row(connection, run_id)
+            if row is None or (row.reason, row.message) == (reason, sentence):
+                return None
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is None or row.state != RunState.QUEUED:
+                return None
+            values = {"reason": reason.value, "message": sentence, "hint": action, "change": next_change(connection)}
+            connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+        return str(row.owner)
+
+    def cancel(self, run_id: str, *, stop_at: datetime) -> Run:
+        """Ask for a run's end: a waiting one is final at once, a live one is told to stop and must be gone by ``stop_at``."""
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is None:
+                raise unknown_run(run_id)
+            state = RunState(row.state)
+            if state in {RunState.CREATED, RunState.QUEUED}:
+                end(connection, row, RunState.CANCELLED, Reason.CANCELLED_BY_USER, None, desired="cancelled")
+            elif not state.is_final:
+                change = next_change(connection)
+                connection.execute(update(runs).where(runs.c.id == run_id).values(desired="cancelled", change=change))
+                live = live_attempt(run_id, row.attempt)
+                connection.execute(update(attempts).where(live).values(stop="cancel", stop_at=stop_at))
+        return self.get(run_id)
+
+    def stop(self, run_id: str, n: int, why: str, *, stop_at: datetime) -> None:
+        """Tell a live attempt to stop (``deadline``, ``stalled``); an earlier order stands."""
+        with self._db.write() as connection:
+            waiting = live_attempt(run_id, n) & attempts.c.stop.is_(None)
+            connection.execute(update(attempts).where(waiting).values(stop=why, stop_at=stop_at))
+
+    def expire(self, run_id: str) -> Run:
+        """queued → timed_out: it waited longer than its queue limit."""
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is not None and row.state == RunState.QUEUED:
+                end(connection, row, RunState.TIMED_OUT, Reason.QUEUE_DEADLINE, None)
+        return self.get(run_id)
+
+    def launched(self, run_id: str, n: int) -> int:
+        """Count a launch of an attempt's agent; the number of launches so far."""
+        return self._count(run_id, n, "launches")
+
+    def recovering(self, run_id: str, n: int) -> int:
+        """Count a try at bringing in what a dead agent left; the number of tries so far."""
+        return self._count(run_id, n, "recoveries")
+
+    def _count(self, run_id: str, n: int, column: str) -> int:
+        this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
+        bump = update(attempts).where(this).values({column: attempts.c[column] + 1}).returning(attempts.c[column])
+        with self._db.write() as connection:
+            return int(connection.execute(bump).scalar_one())
+
+    def started(self, run_id: str, n: int, environment: dict[str, Any] | None) -> None:
+        """starting → running, of the attempt and its run; nothing when it already is.
+
+        Raises
+        ------
+        Conflict
+            ``stale_attempt``: the attempt has ended or another one has taken its place.
+        """
+        now = utcnow()
+        with self._db.write() as connection:
+            row, attempt = live_pair(connection, run_id, n)
+            if attempt.state == AttemptState.RUNNING:
+                return
+            this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
+            values = {"state": AttemptState.RUNNING.value, "started_at": now, "last_seen_at": now}
+            connection.execute(update(attempts).where(this).values(**values))
+            extra = {"environment": environment} if environment else {}
+            move(connection, row, RunState.RUNNING, started_at=row.started_at or now, **extra)
+
+    def finish(self, run_id: str, n: int, outcome: Outcome) -> Run:
+        """End an attempt; its run becomes final, or is queued for another attempt. Called again, it changes nothing."""
+        with self._db.write() as connection:
+            this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
+            attempt = connection.execute(select(attempts).where(this)).first()
+            row = run_row(connection, run_id)
+            if attempt is not None and row is not None and not AttemptState(attempt.state).is_final:
+                end_attempt(connection, this, outcome)
+                connection.execute(sql_delete(leases).where(leases.c.holder == holder_of(run_id, n)))
+                after_attempt(connection, row, n, outcome)
+        return self.get(run_id)
+
+    def remove(self, run_id: str) -> None:
+        """Forget a final run; the row stays as a marker so that every view learns of it."""
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is None:
+                raise unknown_run(run_id)
+            if not RunState(row.state).is_final:
+                raise Conflict(
+                    "run_is_live", f"Run {run_id} is {row.state}.", hint=f"Cancel it first: atelier cancel {run_id}"
+                )
+            change = next_change(connection)
+            connection.execute(update(runs).where(runs.c.id == run_id).values(deleted_at=utcnow(), change=change))
+            connection.execute(sql_delete(artifacts).where(artifacts.c.run_id == run_id))
+
+    # -- what the reconciler reads --------------------------------------------------------------------------------
+    def live_attempts(self) -> list[Row[Any]]:
+        """Attempts that are starting or running, joined with their runs (columns of both; the attempt's as ``attempt_*``)."""
+        columns = [column.label(f"attempt_{column.name}") for column in attempts.c]
+        query = (
+            select(runs, *columns)
+            .join(attempts, (attempts.c.run_id == runs.c.id) & attempts.c.state.in_(LIVE_ATTEMPTS))
+            .order_by(runs.c.created_at)
+        )
+        with self._db.read() as connection:
+            return list(connection.execute(query).all())
+
+    def in_state(self, state: RunState, before: datetime) -> list[str]:
+        """Ids of runs in a state that were created before a moment."""
+        these = (runs.c.state == state.value) & (runs.c.created_at < before) & runs.c.deleted_at.is_(None)
+        with self._db.read() as connection:
+            return list(connection.execute(select(runs.c.id).where(these)).scalars())
+
+    def overdue(self, now: datetime) -> list[str]:
+        """Ids of runs that have waited longer than their queue limit."""
+        these = (runs.c.state == RunState.QUEUED.value) & (runs.c.queue_until < now) & runs.c.deleted_at.is_(None)
+        with self._db.read() as connection:
+            return list(connection.execute(select(runs.c.id).where(these)).scalars())
+
+    def ran_s(self, run_id: str) -> float:
+        """Seconds that the ended attempts of a run were running."""
+        ended = (attempts.c.run_id == run_id) & attempts.c.started_at.is_not(None) & attempts.c.ended_at.is_not(None)
+        with self._db.read() as connection:
+            rows = connection.execute(select(attempts.c.started_at, attempts.c.ended_at).where(ended)).all()
+        return float(sum((row.ended_at - row.started_at).total_seconds() for row in rows))
+
+    def counts(self) -> dict[RunState, int]:
+        """How many runs are in each state; states without one are left out."""
+        query = select(runs.c.state, func.count()).where(runs.c.deleted_at.is_(None)).group_by(runs.c.state)
+        with self._db.read() as connection:
+            return {RunState(state): count for state, count in connection.execute(query)}
+
+    def by_token(self, token_hash: str) -> Row[Any] | None:
+        """The attempt that a run token belongs to, with its run's owner and current attempt; None for an unknown token."""
+        query = select(attempts, runs.c.owner, runs.c.project).join(runs, runs.c.id == attempts.c.run_id)
+        with self._db.read() as connection:
+            return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()
+
+
+def _insert_run(connection: Connection, new: NewRun, change: int) -> str:
+    run_id, now = new_run_id(), utcnow()
+    connection.execute(
+        insert(runs).values(
+            id=run_id,
+            owner=new.owner,
+            project=new.project,
+            kind=new.spec.kind,
+            name=new.name,
+            state=RunState.CREATED.value,
+            message=WORDS[RunState.CREATED],
+            image=new.image,
+            machine=new.machine,
+            cpu=new.cpu,
+            memory_bytes=new.memory_bytes,
+            accelerators=new.accelerators,
+            spec=new.spec.model_dump(mode="json"),
+            source=new.source,
+            warnings=new.warnings,
+            metrics={},
+            change=change,
+            created_at=now,
+        )
+    )
+    moved = {"run_id": run_id, "attempt": 0, "before": None, "after": RunState.CREATED.value}
+    connection.execute(insert(transitions).values(**moved, at=now))
+    return run_id
+
+
+def _position(connection: Connection, row: Row[Any]) -> int | None:
+    if row.state != RunState.QUEUED:
+        return None
+    ahead = or_(runs.c.queued_at < row.queued_at, and_(runs.c.queued_at == row.queued_at, runs.c.id < row.id))
+    waiting = (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
+    return 1 + int(connection.execute(select(func.count()).select_from(runs).where(waiting, ahead)).scalar_one())

@@ -1,0 +1,166 @@
+"""The queue: which waiting run is next, and its claim with all it needs, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, or_, select
+from sqlalchemy import delete as sql_delete
+
+from atelier.quantities import utcnow
+from atelier.records import AttemptState, Reason, RunState
+from atelier.service.store.database import Database, lock_writers
+from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
+from atelier.service.store.schema import attempts, leases, runs
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What there is to give away. None is no limit. ``devices`` maps a resource to the ids of its devices."""
+
+    cpu: float | None = None
+    memory_bytes: int | None = None
+    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What one owner may use at once. None is no limit."""
+
+    runs: int | None = None
+    cpu: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run whose next attempt may start now: its token, and the devices that it holds by resource."""
+
+    run_id: str
+    n: int
+    token: str
+    devices: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A run that can't start yet, and why."""
+
+    run_id: str
+    reason: Reason
+
+
+@dataclass
+class _Use:
+    runs: int = 0
+    cpu: float = 0.0
+    memory_bytes: int = 0
+
+
+class Queue:
+    """Claims are all or nothing: attempt row, token and device leases come in one write transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def claim(self, capacity: Capacity, quota: Quota) -> tuple[Claim | None, list[Wait]]:
+        """The first waiting run that fits, claimed; and those before it that don't fit, with the reason.
+
+        A run that waits for capacity holds up the later ones of its own size or larger (first in, first out), so that
+        small runs don't starve a large one; a run that waits for its owner's own limit holds up nobody.
+        """
+        waits: list[Wait] = []
+        with self._db.write() as connection:
+            lock_writers(connection)
+            used, by_owner = _in_use(connection)
+            free = _free_devices(connection, capacity)
+            blocked = False
+            for row in _waiting(connection):
+                reason = _obstacle(row, used, by_owner.get(row.owner, _Use()), capacity, quota, free)
+                if reason is None and blocked:
+                    reason = Reason.WAITS_FOR_CAPACITY
+                if reason is None:
+                    return _take(connection, row, free), waits
+                waits.append(Wait(row.id, reason))
+                blocked = blocked or reason is Reason.WAITS_FOR_CAPACITY
+        return None, waits
+
+    def lease(self, device: str, resource: str, holder: str) -> bool:
+        """Hold a device for somebody who is not a run (a kernel); False when it is held already by another."""
+        with self._db.write() as connection:
+            lock_writers(connection)
+            row = connection.execute(select(leases).where(leases.c.device == device)).first()
+            if row is None:
+                connection.execute(
+                    insert(leases).values(device=device, resource=resource, holder=holder, since=utcnow())
+                )
+            return row is None or row.holder == holder
+
+    def release(self, holder: str) -> None:
+        """Give back all that somebody holds; nothing when he holds nothing."""
+        with self._db.write() as connection:
+            connection.execute(sql_delete(leases).where(leases.c.holder == holder))
+
+    def held(self) -> dict[str, str]:
+        """Device id → holder."""
+        with self._db.read() as connection:
+            return {row.device: row.holder for row in connection.execute(select(leases))}
+
+
+def _waiting(connection: Connection) -> Sequence[Row[Any]]:
+    due = or_(runs.c.not_before.is_(None), runs.c.not_before <= utcnow())
+    query = select(runs).where(runs.c.state == RunState.QUEUED.value, runs.c.deleted_at.is_(None), due)
+    return connection.execute(query.order_by(runs.c.queued_at, runs.c.id).limit(200)).all()
+
+
+def _in_use(connection: Connection) -> tuple[_Use, dict[str, _Use]]:
+    query = (
+        select(runs.c.owner, func.count(), func.sum(runs.c.cpu), func.sum(runs.c.memory_bytes))
+        .join(attempts, attempts.c.run_id == runs.c.id)
+        .where(attempts.c.state.in_(LIVE_ATTEMPTS))
+        .group_by(runs.c.owner)
+    )
+    by_owner = {owner: _Use(count, float(cpu), int(memory)) for owner, count, cpu, memory in connection.execute(query)}
+    total = _Use(
+        sum(use.runs for use in by_owner.values()),
+        sum(use.cpu for use in by_owner.values()),
+        sum(use.memory_bytes for use in by_owner.values()),
+    )
+    return total, by_owner
+
+
+def _free_devices(connection: Connection, capacity: Capacity) -> dict[str, list[str]]:
+    held = set(connection.execute(select(leases.c.device)).scalars())
+    return {resource: [one for one in devices if one not in held] for resource, devices in capacity.devices.items()}
+
+
+def _obstacle(
+    row: Row[Any], used: _Use, own: _Use, capacity: Capacity, quota: Quota, free: Mapping[str, Sequence[str]]
+) -> Reason | None:
+    if _over(quota.runs, own.runs, 1) or _over(quota.cpu, own.cpu, row.cpu) or _over(quota.memory_bytes, own.memory_bytes, row.memory_bytes):  # fmt: skip
+        return Reason.WAITS_FOR_USER_LIMIT
+    if any(count > len(free.get(resource, ())) for resource, count in row.accelerators.items()):
+        return Reason.WAITS_FOR_ACCELERATOR
+    if _over(capacity.cpu, used.cpu, row.cpu) or _over(capacity.memory_bytes, used.memory_bytes, row.memory_bytes):
+        return Reason.WAITS_FOR_CAPACITY
+    return None
+
+
+def _over(limit: float | None, used: float, wanted: float) -> bool:
+    return limit is not None and used + wanted > limit
+
+
+def _take(connection: Connection, row: Row[Any], free: Mapping[str, Sequence[str]]) -> Claim:
+    n, now = row.attempt + 1, utcnow()
+    token, token_hash = new_token()
+    fresh = {"run_id": row.id, "n": n, "state": AttemptState.STARTING.value, "token_hash": token_hash}
+    connection.execute(insert(attempts).values(**fresh, usage={}, created_at=now, last_seen_at=now))
+    devices = {resource: list(free[resource][:count]) for resource, count in row.accelerators.items() if count}
+    for resource, ids in devices.items():
+        for device in ids:
+            lease = {"device": device, "resource": resource, "holder": holder_of(row.id, n), "since": now}
+            connection.execute(insert(leases).values(**lease))
+    move(connection, row, RunState.STARTING, attempt=n, not_before=None)
+    return Claim(row.id, n, token, devices)

@@ -1,0 +1,79 @@
+"""The contract of a blob store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from atelier.errors import InternalError
+
+
+class BlobStore(ABC):
+    """Named immutable byte strings; a write is whole or not there.
+
+    A key is a relative POSIX path without empty, ``.`` or ``..`` parts. All methods may be called from any thread, and
+    by several processes at once. Writing a key again replaces it in one step: a reader sees the old or the new bytes.
+    A store holds no open files between calls. Missing keys raise `FileNotFoundError`.
+    """
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Store ``data`` under ``key``, durable when this returns."""
+
+    @abstractmethod
+    def put_file(self, key: str, source: Path) -> None:
+        """Store a copy of a local file under ``key``, durable when this returns."""
+
+    @abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """A seekable stream over the bytes of ``key``; the caller closes it."""
+
+    @abstractmethod
+    def size_bytes(self, key: str) -> int:
+        """How many bytes ``key`` has."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether ``key`` is there."""
+
+    @abstractmethod
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys below a folder-like prefix, sorted; nothing for a prefix that isn't there."""
+
+    @abstractmethod
+    def copy(self, source: str, target: str) -> None:
+        """Store the bytes of one key under another; cheap where the store can."""
+
+    @abstractmethod
+    def delete(self, prefix: str) -> None:
+        """Remove ``prefix`` itself and all keys below it; nothing happens when there are none."""
+
+    @abstractmethod
+    def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
+        """A URL from which ``key`` can be read without asking the service: ``file://`` or presigned ``https://``."""
+
+    @abstractmethod
+    def write_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
+        """A URL to which ``key`` can be written without asking the service."""
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of ``key`` from ``offset`` on, at most ``length`` of them."""
+        with self.open(key) as stream:
+            stream.seek(offset)
+            return stream.read(-1 if length is None else length)
+
+
+def checked_key(key: str) -> str:
+    """The key itself when it is well formed.
+
+    Raises
+    ------
+    InternalError
+        ``bad_key``: keys are made by us from checked names; a malformed one is a defect, never a user's doing.
+    """
+    parts = key.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or "\x00" in key:
+        raise InternalError("bad_key", "A blob key is malformed.")
+    return key
