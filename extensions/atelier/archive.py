@@ -5,6 +5,7 @@ The same names, contents and executable bits give the same bytes: sorted, no tim
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ MAX_FILES = 50_000
 _MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_SOURCE_BYTES = 8 * 2**20
 _MAX_WINDOW_BYTES = 2**27
-_HEADER_BYTES_PER_FILE = 8192
+_HEADER_BYTES_PER_FILE = 4096
 _CHUNK_BYTES = 1 << 20
 _ZSTD_LEVEL = 3
 
@@ -111,7 +112,7 @@ def _opened(file: PlannedFile) -> Iterator[IO[bytes]]:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(file.source, flags)
-    except FileNotFoundError as problem:
+    except (FileNotFoundError, NotADirectoryError) as problem:
         raise _changed(file) from problem
     except PermissionError as problem:
         raise RefusedInput(
@@ -119,6 +120,10 @@ def _opened(file: PlannedFile) -> Iterator[IO[bytes]]:
             f"{file.path!r} may not be read.",
             hint="Change its permissions, or add it to .atelierignore.",
         ) from problem
+    except OSError as problem:
+        if problem.errno in {errno.ELOOP, errno.ENXIO}:  # a link or a socket is there now
+            raise _changed(file) from problem
+        raise
     with open(descriptor, "rb", buffering=0) as source:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _changed(file)

@@ -166,7 +166,7 @@ class TestNotebook:
     @pytest.mark.parametrize(
         "source",
         [
-            "%matplotlib inline\n!pip install x && echo \"it's\"\nimport os\nos?\n?os\nos.path??\nx = !ls\ny = %env HOME",
+            '%matplotlib inline\n!pip install x && echo "it\'s"\nimport os\nos?\n?os\nos.path??\nx = !ls\ny = %env HOME',
             "%%bash\nfor x in *; do echo $x; done",
             "%%time\nx = 1",
             "if True:\n    !ls\n    %cd /\n",
@@ -347,7 +347,9 @@ class TestFunction:
     def test_reexports_are_followed(self, tmp_path: Path) -> None:
         (tmp_path / "pkg/sub").mkdir(parents=True)
         (tmp_path / "pkg/__init__.py").write_text("from .sub import run as main\nfrom .more import *\n")
-        (tmp_path / "pkg/sub/__init__.py").write_text("try:\n    from pkg.sub.impl import run\nexcept ImportError:\n    pass")
+        (tmp_path / "pkg/sub/__init__.py").write_text(
+            "try:\n    from pkg.sub.impl import run\nexcept ImportError:\n    pass"
+        )
         (tmp_path / "pkg/sub/impl.py").write_text("def run(a: int = 1): pass")
         (tmp_path / "pkg/more.py").write_text("def other(b=2): pass")
         assert function_of(tmp_path, "pkg:main") == (Parameter("a", "int", 1),)
@@ -422,7 +424,9 @@ class TestCheckParams:
         ],
     )
     def test_refuses(self, params: dict[str, Any], code: str) -> None:
-        refused(code, lambda: check_params(PARAMETERS, {"name": "x", **params} if code != "missing_parameter" else params))
+        refused(
+            code, lambda: check_params(PARAMETERS, {"name": "x", **params} if code != "missing_parameter" else params)
+        )
 
     def test_deep_value_is_refused_not_crashed_on(self) -> None:
         deep: list[Any] = []
@@ -449,7 +453,7 @@ class TestCheckParams:
 
 class TestSource:
     def test_is_the_same_values_again(self) -> None:
-        params = {"a": 1, "b": -0.5, "c": "it's\n\"x\"\\", "d": [None, True, {"é": "\ud800"}], "e": "'); print(1) #"}
+        params = {"a": 1, "b": -0.5, "c": 'it\'s\n"x"\\', "d": [None, True, {"é": "\ud800"}], "e": "'); print(1) #"}
         found: dict[str, Any] = {}
         exec(parameters_source(params), {"__builtins__": {}}, found)
         assert found == params
