@@ -1,0 +1,15 @@
+/** Atelier in JupyterLab: live views of runs and models, and running a notebook in the background. */
+
+import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
+
+import { clientPlugin } from './client';
+import { panelPlugin } from './panel';
+import { submitPlugin } from './submit';
+import { viewsPlugin } from './views';
+
+export { IAtelier } from './tokens';
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+const plugins: JupyterFrontEndPlugin<any>[] = [clientPlugin, viewsPlugin, panelPlugin, submitPlugin];
+
+export default plugins;

@@ -1,0 +1,90 @@
+/** The caller's unfinished runs, and which of them ended while the page was open. */
+
+import type { Api } from './api';
+import { EVERYTHING, type Change, type Events } from './events';
+import { isFinal, type Run } from './records';
+import { Store } from './store';
+
+export interface ActivityData {
+  unfinished: ReadonlyMap<string, Run>;
+  /** Whether the list has been read since the page opened. */
+  known: boolean;
+}
+
+const STATES = ['running', 'starting', 'queued', 'created'];
+const LIMIT = 100;
+
+export class ActivityStore extends Store<ActivityData> {
+  private readonly endListeners = new Set<(run: Run) => void>();
+
+  constructor(
+    private readonly api: Api,
+    private readonly events: Events
+  ) {
+    super({ unfinished: new Map(), known: false });
+  }
+
+  /** Calls back for each run that was unfinished and no longer is; returns its end. */
+  onEnd(callback: (run: Run) => void): () => void {
+    this.endListeners.add(callback);
+    return () => this.endListeners.delete(callback);
+  }
+
+  protected start(): (() => void)[] {
+    void this.refresh();
+    return [this.events.listen(EVERYTHING, change => this.take(change))];
+  }
+
+  private async refresh(): Promise<void> {
+    try {
+      const pages = await Promise.all(STATES.map(state => this.api.runs({ state, limit: LIMIT })));
+      const found = new Map(pages.flatMap(page => page.items).map(run => [run.id, run]));
+      const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
+      this.change({ unfinished: found, known: true });
+      const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));
+      ended.forEach(run => run && isFinal(run) && this.ended(run));
+    } catch {
+      this.change({ known: false }); // read again when the service is back: each gap ends in a resync
+    }
+  }
+
+  private take(change: Change): void {
+    if (change.type === 'resync') {
+      void this.refresh();
+    } else if (change.type === 'run') {
+      this.changed(change.data);
+    } else if (change.type === 'removed') {
+      const unfinished = new Map(this.snapshot().unfinished);
+      unfinished.delete(change.data.run);
+      this.change({ unfinished });
+    }
+  }
+
+  private changed(run: Run): void {
+    const unfinished = new Map(this.snapshot().unfinished);
+    const before = unfinished.get(run.id);
+    if (isFinal(run)) {
+      unfinished.delete(run.id);
+    } else {
+      unfinished.set(run.id, run);
+    }
+    this.change({ unfinished });
+    if (before && isFinal(run)) {
+      this.ended(run);
+    }
+  }
+
+  private ended(run: Run): void {
+    this.endListeners.forEach(callback => callback(run));
+  }
+}
+
+export function activityText(unfinished: ReadonlyMap<string, Run>): string {
+  const runs = [...unfinished.values()];
+  const running = runs.filter(run => run.state === 'running' || run.state === 'starting').length;
+  const waiting = runs.length - running;
+  if (running === 0 && waiting === 0) {
+    return 'No runs';
+  }
+  return [running > 0 ? `${running} running` : '', waiting > 0 ? `${waiting} waiting` : ''].filter(Boolean).join(', ');
+}

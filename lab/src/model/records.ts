@@ -1,0 +1,136 @@
+/** What the run service tells, as JSON. */
+
+export type RunState =
+  | 'created'
+  | 'queued'
+  | 'starting'
+  | 'running'
+  | 'succeeded'
+  | 'failed'
+  | 'cancelled'
+  | 'timed_out'
+  | 'lost';
+
+export type AttemptState = RunState | 'preempted';
+
+export interface Progress {
+  done: number;
+  total: number | null;
+  left_s: number | null;
+  at: string;
+}
+
+export interface ErrorReport {
+  kind: string;
+  message: string;
+  traceback: string;
+  cell: number | null;
+  file: string | null;
+  line: number | null;
+}
+
+export interface Attempt {
+  n: number;
+  state: AttemptState;
+  reason: string | null;
+  message: string | null;
+  exit_code: number | null;
+  error: ErrorReport | null;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
+  log_size_bytes: number;
+  usage: Record<string, number>;
+}
+
+export interface RunSpec {
+  work: { kind: 'notebook' | 'script' | 'module' | 'function'; target: string; folder: string };
+  params: Record<string, unknown>;
+  retries: number;
+  timeout_s: number | null;
+}
+
+export interface Run {
+  id: string;
+  owner: string;
+  name: string;
+  spec: RunSpec;
+  state: RunState;
+  desired: 'finished' | 'cancelled';
+  reason: string | null;
+  message: string;
+  hint: string;
+  image: string;
+  machine: string;
+  queue_position: number | null;
+  progress: Progress | null;
+  attempts: Attempt[];
+  environment: { image: string; python: string; lock_sha256: string } | null;
+  source: {
+    git_revision: string | null;
+    git_dirty: boolean;
+    root: string | null;
+    files: number;
+    size_bytes: number;
+    warnings: string[];
+  };
+  metrics: Record<string, number | null>;
+  artifacts: number;
+  warnings: string[];
+  created_at: string;
+  queued_at: string | null;
+  started_at: string | null;
+  ended_at: string | null;
+  epoch: number;
+}
+
+/** `[step, value, time]`: step null when none was given, value null when it is not finite, time in seconds since 1970. */
+export type Point = [number | null, number | null, number];
+export type Curves = Record<string, Point[]>;
+
+export interface Artifact {
+  path: string;
+  size_bytes: number;
+  sha256: string;
+  kind: 'saved' | 'written' | 'model' | 'checkpoint' | 'notebook';
+  attempt: number;
+  created_at: string;
+}
+
+export interface LogPart {
+  attempt: number;
+  offset: number;
+  next: number;
+  size: number;
+  text: string;
+  end: boolean;
+}
+
+export interface ModelVersion {
+  name: string;
+  version: number;
+  owner: string;
+  run: string | null;
+  aliases: string[];
+  card: Record<string, unknown>;
+  files: { path: string; size_bytes: number; sha256: string }[];
+  size_bytes: number;
+  created_at: string;
+}
+
+export interface Page<T> {
+  items: T[];
+  next: string | null;
+}
+
+export const FINAL_STATES: ReadonlySet<RunState> = new Set<RunState>([
+  'succeeded',
+  'failed',
+  'cancelled',
+  'timed_out',
+  'lost'
+]);
+
+export function isFinal(run: { state: RunState }): boolean {
+  return FINAL_STATES.has(run.state);
+}

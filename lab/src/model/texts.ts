@@ -1,0 +1,163 @@
+/** States, times and sizes in words. */
+
+import type { Attempt, AttemptState, Progress, Run, RunState } from './records';
+
+const STATES: Record<AttemptState, string> = {
+  created: 'Created',
+  queued: 'Waiting',
+  starting: 'Starting',
+  running: 'Running',
+  succeeded: 'Done',
+  failed: 'Failed',
+  cancelled: 'Cancelled',
+  timed_out: 'Timed out',
+  preempted: 'Preempted',
+  lost: 'Lost'
+};
+
+export const STATE_CHOICES: RunState[] = [
+  'running',
+  'queued',
+  'starting',
+  'succeeded',
+  'failed',
+  'cancelled',
+  'timed_out',
+  'lost'
+];
+
+export function stateText(state: AttemptState): string {
+  return STATES[state] ?? String(state);
+}
+
+/** The state of a run as its head shows it: a run that is asked to stop says so until it has. */
+export function runStateText(run: Pick<Run, 'state' | 'desired' | 'ended_at'>): string {
+  const stopping = run.desired === 'cancelled' && run.ended_at === null;
+  return stopping ? 'Cancelling' : stateText(run.state);
+}
+
+export function queueText(position: number | null): string {
+  if (position === null) {
+    return '';
+  }
+  return position <= 1 ? 'Next in the queue' : `Place ${position} in the queue`;
+}
+
+/** `3725` → `1 h 2 min`, as the command line writes it. */
+export function durationText(seconds: number): string {
+  if (!(seconds >= 0)) {
+    return '–';
+  }
+  if (seconds < 10) {
+    return `${seconds.toFixed(1)} s`;
+  }
+  const whole = Math.round(seconds);
+  if (whole < 60) {
+    return `${whole} s`;
+  }
+  const [unitS, unit, partS, part] =
+    whole >= 86400
+      ? ([86400, 'd', 3600, 'h'] as const)
+      : whole >= 3600
+        ? ([3600, 'h', 60, 'min'] as const)
+        : ([60, 'min', 1, 's'] as const);
+  const rest = Math.floor((whole % unitS) / partS);
+  return `${Math.floor(whole / unitS)} ${unit}${rest > 0 ? ` ${rest} ${part}` : ''}`;
+}
+
+export function bytesText(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let size = bytes;
+  let unit = 0;
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  const plain = size >= 100 || Number.isInteger(size) ? size.toFixed(0) : size.toFixed(1);
+  return `${plain} ${units[unit]}`;
+}
+
+/** A number for reading: four significant digits, powers of ten only where plain digits get long. */
+export function numberText(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) {
+    return 'not finite';
+  }
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) {
+    return value.toExponential(2).replace('e+', 'e');
+  }
+  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+}
+
+/** The part that is done, 0 to 1; null when the whole is not known. */
+export function progressPart(progress: Progress | null): number | null {
+  if (progress === null || progress.total === null || !(progress.total > 0)) {
+    return null;
+  }
+  return Math.min(1, Math.max(0, progress.done / progress.total));
+}
+
+export function progressText(progress: Progress): string {
+  const done = numberText(progress.done);
+  return progress.total === null ? `${done} done` : `${done} of ${numberText(progress.total)}`;
+}
+
+/** Time left, counted down since it was told; "unknown" until the service has two points to tell it from. */
+export function leftText(progress: Progress | null, now: number): string {
+  if (progress === null || progress.left_s === null) {
+    return 'time left unknown';
+  }
+  const left = progress.left_s - Math.max(0, (now - Date.parse(progress.at)) / 1000);
+  if (left <= 0) {
+    return 'nearly done';
+  }
+  return left < 10 ? 'a few seconds left' : `about ${durationText(left)} left`;
+}
+
+/** How long a run or attempt took, or has been going; null before it began. */
+export function lasted(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: number): number | null {
+  if (timed.started_at === null) {
+    return null;
+  }
+  const end = timed.ended_at === null ? now : Date.parse(timed.ended_at);
+  return Math.max(0, (end - Date.parse(timed.started_at)) / 1000);
+}
+
+export function lastedText(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: number): string {
+  const seconds = lasted(timed, now);
+  return seconds === null ? '–' : durationText(timed.ended_at === null ? Math.floor(seconds) : seconds);
+}
+
+/** A moment as people say it: the time today, the day before that. */
+export function momentText(iso: string | null, now: number): string {
+  if (iso === null) {
+    return '–';
+  }
+  const then = new Date(iso);
+  const today = new Date(now);
+  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  if (then.toDateString() === today.toDateString()) {
+    return time;
+  }
+  const day =
+    then.getFullYear() === today.getFullYear()
+      ? then.toLocaleDateString([], { day: 'numeric', month: 'short' })
+      : then.toLocaleDateString([], { day: 'numeric', month: 'short', year: 'numeric' });
+  return `${day}, ${time}`;
+}
+
+export function fullMomentText(iso: string | null): string {
+  return iso === null ? '' : new Date(iso).toLocaleString();
+}
+
+/** The metric that says most in one cell of a table: a held-out loss or accuracy before any other. */
+export function headlineMetric(metrics: Record<string, number | null>): [string, number | null] | null {
+  const names = Object.keys(metrics).filter(name => !isSystemMetric(name));
+  const wanted = ['val_accuracy', 'accuracy', 'val_loss', 'loss'];
+  const name = wanted.find(candidate => names.includes(candidate)) ?? names.sort()[0];
+  return name === undefined ? null : [name, metrics[name] ?? null];
+}
+
+export function isSystemMetric(name: string): boolean {
+  return /^(?:system|process|gpu|cpu|memory|usage)[/._]/.test(name);
+}

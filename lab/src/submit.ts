@@ -1,0 +1,53 @@
+/** The plugin that runs the notebook at hand in the background: command, toolbar button, menu entry. */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ICommandPalette, Notification } from '@jupyterlab/apputils';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+
+import { runIcon } from './icon';
+import { asApiError } from './model/api';
+import { follow } from './notices';
+import { CATEGORY, CommandIDs, IAtelier } from './tokens';
+
+export const submitPlugin: JupyterFrontEndPlugin<void> = {
+  id: '@jupyterhub-atelier/lab:plugin',
+  description: 'Runs the notebook at hand in the background.',
+  autoStart: true,
+  requires: [IAtelier],
+  optional: [INotebookTracker, ICommandPalette],
+  activate: (app: JupyterFrontEnd, atelier: IAtelier, tracker: INotebookTracker | null, palette: ICommandPalette | null): void => {
+    const busy = new Set<NotebookPanel>();
+    app.commands.addCommand(CommandIDs.runInBackground, {
+      label: 'Run in Background',
+      caption: 'Save this notebook and run it in the background, from its first cell to its last',
+      icon: runIcon,
+      describedBy: { args: { type: 'object', properties: {} } },
+      isEnabled: () => tracker?.currentWidget != null,
+      execute: async () => {
+        const panel = tracker?.currentWidget;
+        if (panel && !busy.has(panel)) {
+          busy.add(panel);
+          await submit(app, atelier, panel).finally(() => busy.delete(panel));
+        }
+      }
+    });
+    palette?.addItem({ command: CommandIDs.runInBackground, category: CATEGORY });
+    tracker?.currentChanged.connect(() => app.commands.notifyCommandChanged(CommandIDs.runInBackground));
+  }
+};
+
+async function submit(app: JupyterFrontEnd, atelier: IAtelier, panel: NotebookPanel): Promise<void> {
+  const path = app.serviceManager.contents.localPath(panel.context.path);
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  const note = Notification.emit(`Submitting ${name}…`, 'in-progress', { autoClose: false });
+  try {
+    await panel.context.save();
+    const run = await atelier.api.submit(path);
+    const show = (): void => void app.commands.execute(CommandIDs.showRun, { id: run.id });
+    follow(run, note, atelier.events, show);
+  } catch (problem) {
+    const error = asApiError(problem);
+    const message = `${name} was not submitted: ${error.message} ${error.hint}`.trim();
+    Notification.update({ id: note, message: message.slice(0, 400), type: 'error', autoClose: false });
+  }
+}

@@ -1,0 +1,143 @@
+/** What a run was asked to do and what became of each try: parameters, timing, attempts, where the code came from. */
+
+import type { ReactNode } from 'react';
+
+import type { Attempt, Run } from '../model/records';
+import { bytesText, durationText, fullMomentText, lasted, lastedText, momentText } from '../model/texts';
+import { StateWord } from './parts';
+
+export function Details(props: { run: Run; now: number }): JSX.Element {
+  const { run, now } = props;
+  const params = Object.entries(run.spec.params);
+  return (
+    <section className="at-details" aria-label="Details">
+      <Group title="Parameters">
+        {params.length === 0 && <p className="at-quiet">None given: the values in the code.</p>}
+        <Pairs pairs={params.map(([name, value]) => [<code key={name}>{name}</code>, <code key="value">{JSON.stringify(value)}</code>])} />
+      </Group>
+      <Group title="Time">
+        <Pairs pairs={times(run, now)} />
+      </Group>
+      <Group title="Where">
+        <Pairs pairs={places(run)} />
+      </Group>
+      {run.attempts.length > 0 && <Attempts attempts={run.attempts} now={now} />}
+      {[...run.warnings, ...run.source.warnings].map(warning => (
+        <p key={warning} className="at-warning">
+          {warning}
+        </p>
+      ))}
+    </section>
+  );
+}
+
+function Group(props: { title: string; children: ReactNode }): JSX.Element {
+  return (
+    <div className="at-group">
+      <h4 className="at-group-title">{props.title}</h4>
+      {props.children}
+    </div>
+  );
+}
+
+type Pair = [ReactNode, ReactNode];
+
+export function Pairs(props: { pairs: Pair[] }): JSX.Element {
+  return (
+    <dl className="at-pairs">
+      {props.pairs.map(([name, value], index) => (
+        <div key={index}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
+  return (
+    <div className="at-group at-group-wide">
+      <h4 className="at-group-title">Attempts</h4>
+      <div className="at-scroll" tabIndex={0} role="region" aria-label="Attempts">
+        <table className="at-table">
+          <thead>
+            <tr>
+              <th scope="col">#</th>
+              <th scope="col">State</th>
+              <th scope="col">Started</th>
+              <th scope="col">Took</th>
+              <th scope="col">Why it ended</th>
+            </tr>
+          </thead>
+          <tbody>
+            {[...props.attempts].reverse().map(one => (
+              <tr key={one.n}>
+                <td>{one.n}</td>
+                <td>
+                  <StateWord state={one.state} />
+                </td>
+                <td title={fullMomentText(one.started_at)}>{momentText(one.started_at, props.now)}</td>
+                <td>{lastedText(one, props.now)}</td>
+                <td>{why(one)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </div>
+  );
+}
+
+function why(attempt: Attempt): string {
+  const words = attempt.message ?? attempt.error?.message ?? attempt.reason?.replace(/_/g, ' ') ?? '';
+  const code = attempt.exit_code === null || attempt.exit_code === 0 ? '' : `exit code ${attempt.exit_code}`;
+  return [words, code].filter(Boolean).join(' · ') || '–';
+}
+
+function times(run: Run, now: number): Pair[] {
+  const pairs: Pair[] = [['Submitted', moment(run.created_at, now)]];
+  if (run.queued_at && run.started_at) {
+    const waited = (Date.parse(run.started_at) - Date.parse(run.queued_at)) / 1000;
+    pairs.push(['Waited', durationText(Math.max(0, waited))]);
+  }
+  if (run.started_at) {
+    pairs.push(['Started', moment(run.started_at, now)]);
+  }
+  if (run.ended_at) {
+    pairs.push(['Ended', moment(run.ended_at, now)]);
+  }
+  if (lasted(run, now) !== null) {
+    pairs.push([run.ended_at ? 'Took' : 'Going for', lastedText(run, now)]);
+  }
+  if (run.spec.timeout_s !== null) {
+    pairs.push(['Time limit', durationText(run.spec.timeout_s)]);
+  }
+  return pairs;
+}
+
+function places(run: Run): Pair[] {
+  const { work } = run.spec;
+  const pairs: Pair[] = [
+    ['Code', <code key="code">{work.target}</code>],
+    ['Image', run.environment?.python ? `${run.image} · Python ${run.environment.python}` : run.image],
+    ['Machine', run.machine],
+    ['Bundle', `${run.source.files} files, ${bytesText(run.source.size_bytes)}`]
+  ];
+  if (run.source.git_revision) {
+    const dirty = run.source.git_dirty ? ' with changes' : '';
+    pairs.push(['Git', <span key="git"><code>{run.source.git_revision.slice(0, 10)}</code>{dirty}</span>]);
+  }
+  const usage = run.attempts[run.attempts.length - 1]?.usage ?? {};
+  if (usage['memory_bytes']) {
+    pairs.push(['Memory', bytesText(usage['memory_bytes'])]);
+  }
+  if (usage['cpu_percent'] !== undefined) {
+    pairs.push(['CPU', `${Math.round(usage['cpu_percent'])} %`]);
+  }
+  return pairs;
+}
+
+function moment(iso: string, now: number): ReactNode {
+  return <span title={fullMomentText(iso)}>{momentText(iso, now)}</span>;
+}

@@ -1,0 +1,175 @@
+/** The runs of a user: state, name, when, how long, the metric that says most; a click opens one. */
+
+import { Fragment, useState } from 'react';
+
+import type { RunsTarget } from '../model/ids';
+import { ListStore, type ListData } from '../model/liststore';
+import { isFinal, type Run } from '../model/records';
+import { fullMomentText, headlineMetric, lastedText, momentText, numberText, progressPart, runStateText, STATE_CHOICES, stateText } from '../model/texts';
+import { RunView } from './RunView';
+import { useHost, useNow, useStore } from './host';
+import { Button, ConnectionNotice, Empty, ErrorNotice, Loading, StateIcon } from './parts';
+
+export interface RunListProps {
+  target: RunsTarget;
+  /** Opens a run elsewhere; without it a run opens below its row. */
+  onOpen?: (run: Run) => void;
+}
+
+export function RunList(props: RunListProps): JSX.Element {
+  const { api, events } = useHost();
+  const [store, data] = useStore<ListData, ListStore>(JSON.stringify(props.target), () => new ListStore(props.target, api, events));
+  const [opened, setOpened] = useState<string | null>(null);
+  const runs = data.runs ?? [];
+  const now = useNow(runs.some(run => !isFinal(run)));
+  const open = (run: Run): void => {
+    if (props.onOpen) {
+      props.onOpen(run);
+    } else {
+      setOpened(opened === run.id ? null : run.id);
+    }
+  };
+  return (
+    <section className="at-list" aria-label="Runs" data-testid="atelier-runs">
+      <ListHead store={store} data={data} />
+      <ConnectionNotice heardAt={null} />
+      {data.error && <ErrorNotice error={data.error} onRetry={() => void store.refresh()} />}
+      {data.runs === null && !data.error && <Loading what="the runs" />}
+      {data.runs !== null && runs.length === 0 && <NoRuns state={data.state} all={() => store.filter(null)} />}
+      {runs.length > 0 && (
+        <table className="at-table at-runs-table">
+          <thead>
+            <tr>
+              <th scope="col">State</th>
+              <th scope="col">Run</th>
+              <th scope="col">Started</th>
+              <th scope="col">Took</th>
+              <th scope="col" className="at-cell-metric">
+                Metric
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {runs.map(run => (
+              <Fragment key={run.id}>
+                <Row run={run} now={now} opened={opened === run.id} inPlace={!props.onOpen} open={() => open(run)} />
+                {opened === run.id && (
+                  <tr className="at-opened">
+                    <td colSpan={5}>
+                      <RunView id={run.id} known={run} onRemoved={() => setOpened(null)} />
+                    </td>
+                  </tr>
+                )}
+              </Fragment>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {(data.next !== null || data.trail.length > 1) && <Paging store={store} data={data} />}
+    </section>
+  );
+}
+
+function ListHead(props: { store: ListStore; data: ListData }): JSX.Element {
+  return (
+    <div className="at-toolbar at-list-head">
+      <select
+        className="at-select"
+        aria-label="Runs in which state"
+        value={props.data.state ?? ''}
+        onChange={event => props.store.filter(event.target.value || null)}
+      >
+        <option value="">All runs</option>
+        {STATE_CHOICES.map(state => (
+          <option key={state} value={state}>
+            {stateText(state)}
+          </option>
+        ))}
+      </select>
+      <Button kind="bare" icon="reload" label="Read the list again" onClick={() => void props.store.refresh()}>
+        {null}
+      </Button>
+    </div>
+  );
+}
+
+interface RowProps {
+  run: Run;
+  now: number;
+  opened: boolean;
+  inPlace: boolean;
+  open: () => void;
+}
+
+function Row(props: RowProps): JSX.Element {
+  const { run, now } = props;
+  const metric = headlineMetric(run.metrics);
+  const part = run.state === 'running' ? progressPart(run.progress) : null;
+  return (
+    <tr className={`at-row${props.opened ? ' at-row-opened' : ''}`} onClick={props.open}>
+      <td className="at-cell-state">
+        <span className="at-state">
+          <StateIcon state={run.state} />
+          {runStateText(run)}
+          {part !== null && <span className="at-quiet"> {Math.round(part * 100)} %</span>}
+        </span>
+      </td>
+      <td className="at-cell-name">
+        <button
+          type="button"
+          className="at-link"
+          aria-expanded={props.inPlace ? props.opened : undefined}
+          title={`${run.name} · ${run.id}`}
+          onClick={event => {
+            event.stopPropagation();
+            props.open();
+          }}
+        >
+          {run.name}
+        </button>
+      </td>
+      <td className="at-cell-time" title={fullMomentText(run.started_at ?? run.created_at)}>
+        {momentText(run.started_at ?? run.created_at, now)}
+      </td>
+      <td className="at-cell-took">{lastedText(run, now)}</td>
+      <td className="at-cell-metric">
+        {metric && (
+          <>
+            <span className="at-quiet">{metric[0]}</span> {numberText(metric[1])}
+          </>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+function NoRuns(props: { state: string | null; all: () => void }): JSX.Element {
+  if (props.state !== null) {
+    return (
+      <div className="at-empty">
+        <p className="at-empty-title">No run is “{stateText(props.state as Run['state']).toLowerCase()}”</p>
+        <Button onClick={props.all}>Show all runs</Button>
+      </div>
+    );
+  }
+  return (
+    <Empty title="No runs yet">
+      Open a notebook and press “Run in background”, or type <code>atelier submit train.ipynb</code> in a terminal.
+    </Empty>
+  );
+}
+
+function Paging(props: { store: ListStore; data: ListData }): JSX.Element {
+  const { store, data } = props;
+  return (
+    <nav className="at-paging" aria-label="Pages">
+      <Button kind="bare" icon="back" disabled={data.trail.length <= 1} onClick={() => store.newer()}>
+        Newer
+      </Button>
+      <span className="at-quiet">Page {data.trail.length}</span>
+      <Button kind="bare" icon="next" disabled={data.next === null} onClick={() => store.older()}>
+        Older
+      </Button>
+    </nav>
+  );
+}

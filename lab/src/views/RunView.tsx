@@ -1,0 +1,238 @@
+/** One run, live: state in words, progress, curves, log, files, what went wrong. */
+
+import { useId, useState, type KeyboardEvent } from 'react';
+
+import { isFinal, type ErrorReport, type Run } from '../model/records';
+import { RunStore, type RunData } from '../model/runstore';
+import { fullMomentText, lastedText, leftText, momentText, progressPart, progressText, queueText, runStateText } from '../model/texts';
+import { Curves } from './Curves';
+import { Details } from './Details';
+import { CopyBack, Files } from './Files';
+import { LogPane } from './LogPane';
+import { useHost, useNow, useStore } from './host';
+import { AskingButton, ConnectionNotice, CopyId, ErrorNotice, Loading, Notice, StateIcon } from './parts';
+
+export interface RunViewProps {
+  id: string;
+  known?: Run | null;
+  onRemoved?: () => void;
+}
+
+export function RunView(props: RunViewProps): JSX.Element {
+  const { api, events } = useHost();
+  const [store, data] = useStore<RunData, RunStore>(props.id, () => new RunStore(props.id, api, events, props.known ?? null));
+  const { run, error } = data;
+  if (data.removed) {
+    return <Notice tone="info" title={`The run ${props.id} was removed.`} />;
+  }
+  return (
+    <article className="at-run" aria-label={run ? `Run ${run.name}` : `Run ${props.id}`} data-testid="atelier-run" data-run={props.id}>
+      <ConnectionNotice heardAt={data.heardAt} />
+      {error && <RunError id={props.id} data={data} retry={() => void store.refresh()} />}
+      {!run && !error && <Loading what={`run ${props.id}`} />}
+      {run && <Known run={run} data={data} store={store} {...(props.onRemoved ? { onRemoved: props.onRemoved } : {})} />}
+    </article>
+  );
+}
+
+function RunError(props: { id: string; data: RunData; retry: () => void }): JSX.Element | null {
+  const { error } = props.data;
+  if (error?.status === 404) {
+    return (
+      <Notice tone="warn" title={`There is no run ${props.id} for you.`}>
+        It was removed, or it belongs to somebody else, or to another service.
+      </Notice>
+    );
+  }
+  return error && <ErrorNotice error={error} onRetry={props.retry} />;
+}
+
+interface KnownProps {
+  run: Run;
+  data: RunData;
+  store: RunStore;
+  onRemoved?: () => void;
+}
+
+function Known(props: KnownProps): JSX.Element {
+  const { run, data } = props;
+  const live = !isFinal(run);
+  const now = useNow(live);
+  const report = [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
+  const panes: Pane[] = [
+    { key: 'live', title: 'Metrics and log', body: <Live run={run} data={data} live={live} /> },
+    { key: 'files', title: `Files${countText(data, run)}`, body: <Files run={run} artifacts={data.artifacts} live={live} /> },
+    { key: 'details', title: 'Details', body: <Details run={run} now={now} /> }
+  ];
+  return (
+    <>
+      <Head {...props} now={now} live={live} />
+      {live && <ProgressLine run={run} now={now} />}
+      {report && run.state === 'failed' && <ErrorCard report={report} />}
+      <Tabs panes={panes} />
+    </>
+  );
+}
+
+function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
+  const { run, store, live, now } = props;
+  const words = [run.message, run.hint].filter(Boolean).join(' ');
+  const place = run.state === 'queued' ? queueText(run.queue_position) : '';
+  return (
+    <header className="at-head">
+      <div className="at-head-row">
+        <StateIcon state={run.state} />
+        <h3 className="at-title">
+          <span className="at-title-state" data-testid="atelier-run-state">
+            {runStateText(run)}
+          </span>
+          <span className="at-title-name" title={run.name}>
+            {run.name}
+          </span>
+        </h3>
+        <div className="at-head-actions">
+          {run.spec.work.kind === 'notebook' && run.started_at !== null && <CopyBack run={run.id} artifact={null} whole />}
+          {live && run.desired !== 'cancelled' && (
+            <AskingButton question="Stop this run?" yes="Cancel run" no="Keep it" act={() => store.cancel()}>
+              Cancel
+            </AskingButton>
+          )}
+          {!live && props.onRemoved && (
+            <AskingButton question="Delete its record, log and files?" yes="Delete" no="Keep" act={() => store.remove().then(props.onRemoved)}>
+              Delete
+            </AskingButton>
+          )}
+        </div>
+      </div>
+      <div className="at-meta">
+        <CopyId id={run.id} />
+        <span>{run.image}</span>
+        <span>{run.machine}</span>
+        <span title={fullMomentText(run.started_at ?? run.created_at)}>{momentText(run.started_at ?? run.created_at, now)}</span>
+        {run.started_at && <span>{lastedText(run, now)}</span>}
+        {run.attempts.length > 1 && <span>{attemptText(run)}</span>}
+      </div>
+      {(words || place) && (
+        <p className="at-message">
+          {place && <strong>{place}. </strong>}
+          {words}
+        </p>
+      )}
+    </header>
+  );
+}
+
+function ProgressLine(props: { run: Run; now: number }): JSX.Element | null {
+  const { progress, state, name } = props.run;
+  if (state !== 'running' && state !== 'starting') {
+    return null;
+  }
+  const part = progressPart(progress);
+  const text = progress === null ? 'No progress told yet' : progressText(progress);
+  return (
+    <div className="at-progress">
+      <div
+        className={`at-bar${part === null ? ' at-bar-unknown' : ''}`}
+        role="progressbar"
+        aria-label={`Progress of ${name}`}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        {...(part === null ? {} : { 'aria-valuenow': Math.round(part * 100) })}
+        aria-valuetext={`${text}, ${leftText(progress, props.now)}`}
+      >
+        <i style={part === null ? {} : { width: `${part * 100}%` }} />
+      </div>
+      <div className="at-progress-text">
+        <span>
+          {part !== null && <b>{Math.round(part * 100)} %</b>} {text}
+        </span>
+        <span>{leftText(progress, props.now)}</span>
+      </div>
+    </div>
+  );
+}
+
+function Live(props: { run: Run; data: RunData; live: boolean }): JSX.Element {
+  const { run, data, live } = props;
+  if (run.started_at === null) {
+    return <p className="at-quiet at-pad">{live ? 'Metrics and log appear here when the run starts.' : 'The run never started.'}</p>;
+  }
+  return (
+    <div className="at-live">
+      {data.curves === null ? <Loading what="the metrics" /> : <Curves curves={data.curves} live={live} />}
+      <LogPane id={run.id} attempts={run.attempts} live={live} />
+    </div>
+  );
+}
+
+function ErrorCard(props: { report: ErrorReport }): JSX.Element {
+  const { report } = props;
+  const place = [report.cell === null ? '' : `cell ${report.cell}`, report.file ?? '', report.line === null ? '' : `line ${report.line}`];
+  return (
+    <section className="at-error" aria-label="Error">
+      <p className="at-error-title">
+        <strong>{report.kind}</strong>
+        {report.message && `: ${report.message}`}
+      </p>
+      {place.some(Boolean) && <p className="at-quiet">{place.filter(Boolean).join(' · ')}</p>}
+      <pre className="at-trace" tabIndex={0} aria-label="Traceback">
+        {report.traceback}
+      </pre>
+    </section>
+  );
+}
+
+interface Pane {
+  key: string;
+  title: string;
+  body: JSX.Element;
+}
+
+function Tabs(props: { panes: Pane[] }): JSX.Element {
+  const [picked, setPicked] = useState(props.panes[0]?.key);
+  const base = useId();
+  const at = Math.max(0, props.panes.findIndex(pane => pane.key === picked));
+  const key = (event: KeyboardEvent<HTMLDivElement>): void => {
+    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    if (step !== 0) {
+      event.preventDefault();
+      const next = (at + step + props.panes.length) % props.panes.length;
+      setPicked(props.panes[next]?.key);
+      (event.currentTarget.children[next] as HTMLElement).focus();
+    }
+  };
+  return (
+    <div className="at-tabs">
+      <div role="tablist" aria-label="Parts of the run" className="at-tablist" onKeyDown={key}>
+        {props.panes.map((pane, index) => (
+          <button
+            type="button"
+            key={pane.key}
+            role="tab"
+            id={`${base}${pane.key}`}
+            className="at-tab"
+            aria-selected={index === at}
+            aria-controls={`${base}pane`}
+            tabIndex={index === at ? 0 : -1}
+            onClick={() => setPicked(pane.key)}
+          >
+            {pane.title}
+          </button>
+        ))}
+      </div>
+      <div role="tabpanel" id={`${base}pane`} className="at-pane" aria-labelledby={`${base}${props.panes[at]?.key}`}>
+        {props.panes[at]?.body}
+      </div>
+    </div>
+  );
+}
+
+function countText(data: RunData, run: Run): string {
+  const count = data.artifacts?.length ?? run.artifacts;
+  return count > 0 ? ` ${count}` : '';
+}
+
+function attemptText(run: Run): string {
+  const last = run.attempts[run.attempts.length - 1];
+  return `attempt ${last?.n ?? run.attempts.length} of ${Math.max(run.spec.retries + 1, run.attempts.length)}`;
+}

@@ -1,0 +1,23 @@
+/** The status bar's item: how many runs are going, or that the service can't be asked. */
+
+import { useSyncExternalStore } from 'react';
+
+import { activityText, type ActivityStore } from '../model/activity';
+import { useConnection } from './host';
+import { Icon } from './parts';
+
+export function StatusItem(props: { activity: ActivityStore; onClick: () => void }): JSX.Element {
+  const { activity } = props;
+  const data = useSyncExternalStore(activity.subscribe, activity.snapshot);
+  const connection = useConnection();
+  const away = connection.state === 'service-down' || connection.state === 'reconnecting';
+  const running = data.unfinished.size > 0;
+  const text = away ? 'Runs: not reachable' : activityText(data.unfinished);
+  const title = away ? (connection.error?.message ?? 'The notebook server does not answer.') : 'Show Atelier runs';
+  return (
+    <button type="button" className="at-status-button" title={title} onClick={props.onClick} data-testid="atelier-status">
+      <Icon shape={away ? 'warn' : running ? 'arc' : 'circle'} />
+      {text}
+    </button>
+  );
+}

@@ -1,0 +1,3 @@
+import './base.css';
+import './charts.css';
+import './log.css';
