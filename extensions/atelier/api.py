@@ -11,13 +11,24 @@ from typing import Any
 
 from atelier.client import Client
 from atelier.display import Rows, ago, clean, lasted, progress_text
-from atelier.handle import RunFailed, RunHandle, StillRunning, record_from
+from atelier.handle import RunFailed, RunHandle, StillRunning
 from atelier.quantities import format_bytes
 from atelier.records import ModelVersion
 from atelier.resolving import resolve_run
 from atelier.submission import Order, prepare, send
 
-__all__ = ["RunFailed", "RunHandle", "StillRunning", "SubmitWarning", "catalog", "export", "models", "run", "runs", "submit"]
+__all__ = [
+    "RunFailed",
+    "RunHandle",
+    "StillRunning",
+    "SubmitWarning",
+    "catalog",
+    "export",
+    "models",
+    "run",
+    "runs",
+    "submit",
+]
 
 
 class SubmitWarning(UserWarning):
@@ -149,18 +160,28 @@ def catalog() -> CatalogView:
     return CatalogView(_client().catalog())
 
 
-def models() -> Rows[ModelVersion]:
+def models() -> Rows[Any]:
     """The newest version of each model of the caller.
+
+    Returns
+    -------
+    Rows of `atelier.registry.ModelRef`
+        Each with name, version, card, files and fetch().
 
     Examples
     --------
-    >>> atelier.models()[0].card["formats"]  # doctest: +SKIP
+    >>> atelier.models()[0].fetch("digits")  # doctest: +SKIP
     """
-    entries = (ModelVersion.model_validate(entry, extra="ignore") for entry in _client().models())
-    return Rows(entries, _MODEL_COLUMNS, empty="no models yet")
+    from atelier.registry import ModelRef
+
+    client = _client()
+    found = (ModelRef(ModelVersion.model_validate(entry, extra="ignore"), client) for entry in client.models())
+    return Rows(found, _MODEL_COLUMNS, empty="no models yet")
 
 
-def export(model: Any, example: Any, *, formats: str | Sequence[str] = ("onnx",), name: str | None = None, **options: Any) -> Any:
+def export(
+    model: Any, example: Any, *, formats: str | Sequence[str] = ("onnx",), name: str | None = None, **options: Any
+) -> Any:
     """Write a model in other formats, prove that each gives the same outputs, and keep the package under a name.
 
     Parameters
@@ -193,7 +214,7 @@ def export(model: Any, example: Any, *, formats: str | Sequence[str] = ("onnx",)
     if name:
         from atelier.registry import publish
 
-        publish(package, name)
+        return publish(package, name)
     return package
 
 
@@ -233,14 +254,16 @@ _MACHINE_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "machine": lambda entry: entry["name"],
     "CPUs": lambda entry: f"{entry['cpu']:g}",
     "memory": lambda entry: format_bytes(entry["memory_bytes"]),
-    "accelerators": lambda entry: ", ".join(f"{count} × {kind}" for kind, count in entry["accelerators"].items()) or "-",
+    "accelerators": lambda entry: (
+        ", ".join(f"{count} × {kind}" for kind, count in entry["accelerators"].items()) or "-"
+    ),
     "per hour": lambda entry: f"{entry['price_per_hour']:.2f}" if entry["price_per_hour"] else "-",
     "available": lambda entry: "yes" if entry["available"] else entry["why"] or "no",
 }
-_MODEL_COLUMNS: dict[str, Callable[[ModelVersion], str]] = {
+_MODEL_COLUMNS: dict[str, Callable[[Any], str]] = {
     "model": lambda entry: f"{entry.name}@{entry.version}",
-    "aliases": lambda entry: ", ".join(entry.aliases),
-    "size": lambda entry: format_bytes(entry.size_bytes),
-    "run": lambda entry: entry.run or "-",
-    "made": lambda entry: ago(entry.created_at),
+    "aliases": lambda entry: ", ".join(entry.record.aliases),
+    "size": lambda entry: format_bytes(entry.record.size_bytes),
+    "run": lambda entry: entry.record.run or "-",
+    "made": lambda entry: ago(entry.record.created_at),
 }

@@ -46,21 +46,26 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns; a cell is cut at 48 columns, control characters are shown as ``?``."""
     cells = [list(headings), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(width(row[column]) for row in cells) for column in range(len(headings))]
-    return "\n".join("  ".join(_padded(cell, wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(_padded(cell, wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table, everything escaped."""
     head = "".join(f'<th style="text-align:left">{html.escape(text)}</th>' for text in headings)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def clean(text: str, limit: int = MAX_CELL) -> str:
     """One line that can't steer a terminal: control and direction characters as ``?``, cut to so many columns."""
-    line = "".join("?" if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} and char != "\u200d" else char for char in text)
+    line = "".join(
+        "?" if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} and char != "\u200d" else char for char in text
+    )
     if width(line) <= limit:
         return line
     while width(line) > limit - 1:
@@ -70,7 +75,9 @@ def clean(text: str, limit: int = MAX_CELL) -> str:
 
 def width(text: str) -> int:
     """Columns that a terminal gives to a text."""
-    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
 
 
 def _padded(text: str, wide: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from atelier.client import Client
@@ -62,8 +62,7 @@ def follow_log(client: Client, run_id: str) -> Iterator[LogPiece]:
     for record in _changes(client, run_id):
         newest = record["attempts"][-1]["n"] if record["attempts"] else 0
         while attempt <= newest:
-            for piece, offset in _grown(client, run_id, attempt, offset):
-                yield piece
+            offset = yield from _grown(client, run_id, attempt, offset)
             if attempt == newest:
                 break
             attempt, offset = attempt + 1, 0
@@ -86,12 +85,13 @@ def _changes(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _grown(client: Client, run_id: str, attempt: int, offset: int) -> Iterator[tuple[LogPiece, int]]:
+def _grown(client: Client, run_id: str, attempt: int, offset: int) -> Generator[LogPiece, None, int]:
+    """What the log of an attempt has from an offset on; returns where it ends now."""
     while True:
         piece = client.log(run_id, offset=offset, attempt=attempt)
         if piece["next"] <= offset:
-            return
+            return offset
         offset = piece["next"]
-        yield LogPiece(attempt, piece["text"]), offset
+        yield LogPiece(attempt, piece["text"])
         if offset >= piece["size"]:
-            return
+            return offset

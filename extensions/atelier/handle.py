@@ -268,7 +268,9 @@ class RunHandle:
         record = self._record
         head = f"{record.id}  {record.name}  {record.state}"
         progress = progress_text(record.progress.model_dump() if record.progress else None)
-        return "\n".join([f"{head}  {progress}".rstrip(), failure_text(record) if _failed(record) else record.message]).rstrip()
+        return "\n".join(
+            [f"{head}  {progress}".rstrip(), failure_text(record) if _failed(record) else record.message]
+        ).rstrip()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """The live view of the run; text and HTML are the state at this moment."""

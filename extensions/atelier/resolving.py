@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from atelier.client import Client
-from atelier.errors import NotFound, RefusedInput
+from atelier.errors import NotFound
 
 _REFERENCE = re.compile(r"r-[a-z2-7]{1,10}")
 
@@ -45,9 +45,10 @@ def _last(client: Client) -> dict[str, Any]:
 
 def _unknown(which: str, wanted: str, records: list[dict[str, Any]]) -> NotFound:
     known = [record["id"] for record in records]
-    near = difflib.get_close_matches(wanted, known, 3) or [
-        record["id"] for record in records if which.lower() == record["name"].lower()
-    ][:3]
+    near = (
+        difflib.get_close_matches(wanted, known, 3)
+        or [record["id"] for record in records if which.lower() == record["name"].lower()][:3]
+    )
     hint = f"Did you mean {', '.join(near)}?" if near else "An id is as r-abcdefghij; see 'atelier runs'."
     return NotFound("unknown_run", f"You have no run {which!r}.", hint=hint, detail={"nearest": near})
 
@@ -70,9 +71,13 @@ def resolve_model(client: Client, which: str) -> dict[str, Any]:
     for version in versions:
         if not wanted or str(version["version"]) == wanted.removeprefix("v") or wanted in version["aliases"]:
             return version
-    known = [str(version["version"]) for version in versions] + [alias for entry in versions for alias in entry["aliases"]]
+    known = [str(version["version"]) for version in versions] + [
+        alias for entry in versions for alias in entry["aliases"]
+    ]
     raise NotFound(
-        "unknown_version", f"The model {name!r} has no version or alias {wanted!r}.", hint=f"It has: {', '.join(known)}."
+        "unknown_version",
+        f"The model {name!r} has no version or alias {wanted!r}.",
+        hint=f"It has: {', '.join(known)}.",
     )
 
 

@@ -91,14 +91,18 @@ def capture(submission: Submission, limit_bytes: int = BUNDLE_LIMIT_BYTES) -> Bu
         ``bundle_too_large``, with the biggest files.
     """
     order = submission.order
-    return plan_bundle(submission.found, include=tuple(order.include), exclude=tuple(order.exclude), limit_bytes=limit_bytes)
+    return plan_bundle(
+        submission.found, include=tuple(order.include), exclude=tuple(order.exclude), limit_bytes=limit_bytes
+    )
 
 
 def send(client: Client, submission: Submission, *, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Capture and upload the code and make the run; the run's record. A lost answer makes no second run."""
     catalog = client.catalog()
     plan = capture(submission, catalog.get("limits", {}).get("bundle_size") or BUNDLE_LIMIT_BYTES)
-    spec = spec_of(submission, plan, _place(client, catalog, submission.order, os.environ if environ is None else environ))
+    spec = spec_of(
+        submission, plan, _place(client, catalog, submission.order, os.environ if environ is None else environ)
+    )
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         path = Path(folder) / "bundle.tar.zst"
         spec["bundle"] = write_bundle(plan, path)
@@ -107,7 +111,7 @@ def send(client: Client, submission: Submission, *, environ: Mapping[str, str] |
 
 
 def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | None]) -> dict[str, Any]:
-    """The spec of a submission but its bundle; the service alone judges types and ranges, so that it is said in one way."""
+    """The spec of a submission but its bundle; the service alone judges types and ranges, so that one place says it."""
     order = submission.order
     return {
         "work": plan.work.model_dump(mode="json"),
@@ -140,7 +144,9 @@ def source_of(plan: BundlePlan) -> Source:
     )
 
 
-def _place(client: Client, catalog: Mapping[str, Any], order: Order, environ: Mapping[str, str]) -> dict[str, str | None]:
+def _place(
+    client: Client, catalog: Mapping[str, Any], order: Order, environ: Mapping[str, str]
+) -> dict[str, str | None]:
     """Image, interpreter and machine.
 
     What the caller names, else what his server runs in, else the catalog's default; a plain terminal beside a catalog
@@ -152,5 +158,3 @@ def _place(client: Client, catalog: Mapping[str, Any], order: Order, environ: Ma
         image = CURRENT
     python = sys.executable if image == CURRENT and not client.behind_hub else None
     return {"image": image, "python": python, "machine": machine}
-
-

@@ -79,5 +79,11 @@ def _version(output: Output) -> int:
 
 def _disk_error(problem: OSError) -> AtelierError:
     what = f"{problem.strerror or problem}" + (f": {problem.filename}" if problem.filename else "")
-    hint = "Free some space, then try again." if problem.errno in {errno.ENOSPC, errno.EDQUOT} else "Look at the path and its permissions."
-    return InternalError("disk_full" if problem.errno in {errno.ENOSPC, errno.EDQUOT} else "system_error", f"{what}.", hint=hint)
+    hint = (
+        "Free some space, then try again."
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        else "Look at the path and its permissions."
+    )
+    return InternalError(
+        "disk_full" if problem.errno in {errno.ENOSPC, errno.EDQUOT} else "system_error", f"{what}.", hint=hint
+    )

@@ -46,7 +46,9 @@ def check_settings(path: Path) -> tuple[Check, Settings]:
     except AtelierError as problem:
         return Check("settings", "fail", problem.message, problem.hint), Settings()
     except OSError as problem:
-        return Check("settings", "fail", f"{path} can't be read: {problem.strerror}.", "Change its permissions."), Settings()
+        return Check(
+            "settings", "fail", f"{path} can't be read: {problem.strerror}.", "Change its permissions."
+        ), Settings()
     text = f"{path} is right" if path.exists() else f"no {path.name} in {path.parent}; the defaults hold"
     return Check("settings", "ok", text), settings
 
@@ -55,7 +57,9 @@ def check_accounts(settings: Settings) -> Check:
     """What separates users from each other."""
     if settings.accounts == "one":
         return Check(
-            "accounts", "ok", "one: everybody who logs in here works as this OS account, and could read what it can read"
+            "accounts",
+            "ok",
+            "one: everybody who logs in here works as this OS account, and could read what it can read",
         )
     if os.geteuid() != 0:
         todo = "Start as root, or set 'accounts: one'."
@@ -68,7 +72,9 @@ def check_python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Check("python", "fail", f"{version} at {sys.executable}", "Use Python 3.11, 3.12 or 3.13.")
-    missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy", "jupyterhub") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("fastapi", "uvicorn", "sqlalchemy", "jupyterhub") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         text = f"{version} at {sys.executable}, without the platform ({', '.join(missing)})"
         return Check("python", "warn", text, "Run 'make env' once; its .venv/bin/atelier has all of it.")
@@ -80,7 +86,12 @@ def check_home(home: Path) -> Check:
     if not home.exists():
         parent = next(folder for folder in home.parents if folder.exists())
         if not os.access(parent, os.W_OK):
-            return Check("home", "fail", f"{home} can't be made: {parent} is not writable", "Set ATELIER_HOME to a folder of yours.")
+            return Check(
+                "home",
+                "fail",
+                f"{home} can't be made: {parent} is not writable",
+                "Set ATELIER_HOME to a folder of yours.",
+            )
         return Check("home", "ok", f"{home} is not there yet; the first start makes it")
     status = home.stat()
     if status.st_uid != os.getuid():
@@ -96,7 +107,9 @@ def check_file_system(home: Path) -> Check:
     try:
         from atelier.service.store.database import file_system_of, refuse_network_disk
     except ImportError:
-        return Check("file system", "warn", f"{folder} was not looked at", "Run the doctor of the platform's environment.")
+        return Check(
+            "file system", "warn", f"{folder} was not looked at", "Run the doctor of the platform's environment."
+        )
     try:
         refuse_network_disk(folder)
     except AtelierError as problem:
@@ -143,7 +156,9 @@ def check_gpu() -> Check:
     if names:
         return Check("gpu", "ok", f"{len(names)} × NVIDIA: {', '.join(names)}")
     if has_driver:
-        return Check("gpu", "warn", "there is an NVIDIA driver, and no GPU answers", "Run nvidia-smi, and read what it says.")
+        return Check(
+            "gpu", "warn", "there is an NVIDIA driver, and no GPU answers", "Run nvidia-smi, and read what it says."
+        )
     return Check("gpu", "ok", "no NVIDIA GPU; runs use the CPU")
 
 
@@ -158,7 +173,10 @@ def _gpu_names() -> list[str]:
         return []
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [f"{pynvml.nvmlDeviceGetName(each)} {format_bytes(pynvml.nvmlDeviceGetMemoryInfo(each).total)}" for each in handles]
+        return [
+            f"{pynvml.nvmlDeviceGetName(each)} {format_bytes(pynvml.nvmlDeviceGetMemoryInfo(each).total)}"
+            for each in handles
+        ]
     finally:
         pynvml.nvmlShutdown()
 
@@ -186,7 +204,12 @@ def check_service(home: Path, client: Client, *, named: bool) -> Check:
         todo = f"Wait a moment; if it stays so, read {home / 'run' / 'service.log'} and end process {holder}."
         return Check("service", "fail", f"process {holder} holds {home}, and does not answer", todo)
     if noted_service(home):
-        return Check("service", "warn", "the last one died without a goodbye; its note is stale", "Nothing: the next start replaces it.")
+        return Check(
+            "service",
+            "warn",
+            "the last one died without a goodbye; its note is stale",
+            "Nothing: the next start replaces it.",
+        )
     return Check("service", "ok", "none is running; the next command or 'make up' starts one")
 
 
@@ -209,7 +232,9 @@ def check_images(settings: Settings, home: Path) -> Iterator[Check]:
     """Each image's environment: there, whole enough to say its framework's version, and of the lock that was noted."""
     images = effective_catalog(settings, home).images
     if not images:
-        yield Check("images", "warn", "no image is built; runs use the caller's own Python", "Run 'make env IMAGES=pytorch'.")
+        yield Check(
+            "images", "warn", "no image is built; runs use the caller's own Python", "Run 'make env IMAGES=pytorch'."
+        )
     for image in images:
         yield _check_image(image, home)
 
@@ -218,14 +243,25 @@ def _check_image(image: Image, home: Path) -> Check:
     name = f"image {image.name}"
     rebuild = f"Run 'make env IMAGES={image.name}'."
     if image.python is None:
-        return Check(name, "warn", "it has no 'python', so it can't be used on one machine", "Add its interpreter to atelier.yaml.")
+        return Check(
+            name,
+            "warn",
+            "it has no 'python', so it can't be used on one machine",
+            "Add its interpreter to atelier.yaml.",
+        )
     if not os.access(image.python, os.X_OK):
         return Check(name, "fail", f"its interpreter {image.python} is not there", rebuild)
     wanted = [image.framework, "ipykernel", "jupyterhub-atelier"] if image.framework else ["ipykernel"]
-    program = "import importlib.metadata, json, sys; print(json.dumps([importlib.metadata.version(n) for n in sys.argv[1:]]))"
+    program = (
+        "import importlib.metadata, json, sys; print(json.dumps([importlib.metadata.version(n) for n in sys.argv[1:]]))"
+    )
     try:
         told = subprocess.run(
-            [image.python, "-I", "-c", program, *wanted], capture_output=True, text=True, timeout=IMAGE_TIMEOUT_S, check=True
+            [image.python, "-I", "-c", program, *wanted],
+            capture_output=True,
+            text=True,
+            timeout=IMAGE_TIMEOUT_S,
+            check=True,
         )
         version = str(json.loads(told.stdout)[0])
     except subprocess.CalledProcessError as problem:
@@ -248,12 +284,21 @@ def check_ports(home: Path) -> Iterator[Check]:
         free = is_free(port)
         if supervisor:
             up = f"{port}, held by the platform (process {supervisor})"
-            down = Check(f"port {use}", "fail", f"{port} is not answered by the platform that is up", "Stop it, and run 'make up' again.")
+            down = Check(
+                f"port {use}",
+                "fail",
+                f"{port} is not answered by the platform that is up",
+                "Stop it, and run 'make up' again.",
+            )
             yield down if free else Check(f"port {use}", "ok", up)
         elif free:
             yield Check(f"port {use}", "ok", f"{port} is free")
         else:
-            todo = f"End that, or run 'make up PORT={port + 1}'." if use == "public" else "End that, or start: another is chosen."
+            todo = (
+                f"End that, or run 'make up PORT={port + 1}'."
+                if use == "public"
+                else "End that, or start: another is chosen."
+            )
             yield Check(f"port {use}", "warn", f"{port} is taken by {port_holder(port)}", todo)
 
 

@@ -26,7 +26,9 @@ def doctor(options: Namespace, output: Output) -> int:
         output.say(f"{output.paint(check.status.ljust(4), _COLOURS[check.status])}  {check.name:18}  {check.text}")
         if check.todo:
             output.say(f"{'':26}→ {check.todo}")
-    output.document({"checks": [asdict(check) for check in found], "ok": all(check.status != "fail" for check in found)})
+    output.document(
+        {"checks": [asdict(check) for check in found], "ok": all(check.status != "fail" for check in found)}
+    )
     return 1 if any(check.status == "fail" for check in found) else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,41 +45,30 @@ def _model_of(client: Client, run_id: str, name: str | None) -> dict[str, Any]:
         )
     if len({version["name"] for version in fitting}) > 1:
         names = sorted({version["name"] for version in fitting})
-        raise RefusedInput("several_models", f"The run {run_id} has exported {', '.join(names)}.", hint="Pick one with --name.")
+        raise RefusedInput(
+            "several_models", f"The run {run_id} has exported {', '.join(names)}.", hint="Pick one with --name."
+        )
     return max(fitting, key=lambda version: version["version"])
 
 
 def _publish(folder: Path, options: Namespace, output: Output) -> int:
-    card = _card(folder)
-    name = options.name or card.get("name")
-    if not name:
-        raise RefusedInput("no_name", f"The model in {folder} has no name.", hint="Give --name NAME.")
+    from atelier.exporters import ModelPackage
+    from atelier.registry import publish
+
     if options.formats:
         raise RefusedInput(
             "format_of_folder",
             "A folder is published as it is; --format picks formats of a run's model.",
             hint="Leave --format out.",
         )
+    package = ModelPackage.read(folder)
     with client_of(options) as client:
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-        files = [
-            {"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size, "sha256": client.put_upload(path)}
-            for path in paths
-        ]
-        version = client.publish_model(name, card, files)
+        published = publish(package, options.name, client=client)
+        name = options.name or package.name
+        version = client.model_version(name, published.version) if published.version is not None else {}
     output.document(version)
-    output.say(f"{version['name']}@{version['version']}  {format_bytes(version['size_bytes'])} in {len(version['files'])} files")
+    output.say(f"{name}@{published.version} is published." if version else f"{name} is published when this run ends.")
     return 0
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    try:
-        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise RefusedInput("bad_model", f"{folder}/model.json is not JSON: {problem}.", hint="Export the model again.") from problem
-    if not isinstance(card, dict):
-        raise RefusedInput("bad_model", f"{folder}/model.json holds no model.", hint="Export the model again.")
-    return card
 
 
 def ls(options: Namespace, output: Output) -> int:
@@ -107,9 +95,9 @@ def ls(options: Namespace, output: Output) -> int:
     return 0
 
 
-def _formats(version: Mapping[str, Any]) -> list[str]:
-    formats = version["card"].get("formats") or {}
-    return [str(entry.get("name", entry.get("format"))) if isinstance(entry, Mapping) else str(entry) for entry in formats]
+def _formats(version: Mapping[str, Any]) -> dict[str, Any]:
+    formats: dict[str, Any] = version["card"]["formats"]
+    return formats
 
 
 def show(options: Namespace, output: Output) -> int:
@@ -122,27 +110,29 @@ def show(options: Namespace, output: Output) -> int:
         {
             "aliases": ", ".join(version["aliases"]),
             "formats": ", ".join(_formats(version)),
+            "framework": version["card"]["framework"],
             "size": f"{format_bytes(version['size_bytes'])} in {len(version['files'])} files",
             "run": version["run"] or "",
             "made": ago(version["created_at"]),
         }
     )
-    _show_parity(version["card"].get("parity") or [], output)
+    _show_parity(version, output)
     for file in version["files"]:
         output.say(f"{format_bytes(file['size_bytes']):>10}  {file['path']}")
     return 0
 
 
-def _show_parity(parity: Any, output: Output) -> None:
-    rows = parity if isinstance(parity, list) else []
-    plain = [{name: value for name, value in row.items() if not isinstance(value, list | dict)} for row in rows]
-    if plain:
-        headings = list(plain[0])
-        output.table(headings, [[_cell(row.get(name)) for name in headings] for row in plain], empty="")
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "-" if value is None else str(value)
+def _show_parity(version: Mapping[str, Any], output: Output) -> None:
+    """Each format's differences from the framework's own outputs, by size of the input."""
+    rows = []
+    for name, report in _formats(version).items():
+        for place, row in enumerate(report["batches"]):
+            labels = "-" if row["labels_equal"] is None else f"{row['labels_equal']:.2%}"
+            first = [format_bytes(report["size_bytes"]), report["verdict"]] if place == 0 else ["", ""]
+            differences = [f"{float(row[key]):.1e}" for key in ("max_abs", "max_rel")]
+            rows.append([name if place == 0 else "", str(row["batch"]), *differences, labels, *first])
+    headings = ["format", "batch", "max abs diff", "max rel diff", "labels equal", "size", "verdict"]
+    output.table(headings, rows, empty="no formats")
 
 
 def alias(options: Namespace, output: Output) -> int:
@@ -155,7 +145,11 @@ def alias(options: Namespace, output: Output) -> int:
             client.set_alias(version["name"], options.alias, version["version"])
     name, number = version["name"], version["version"]
     output.document({"name": name, "alias": options.alias, "version": None if options.remove else number})
-    output.say(f"{name}@{options.alias} is taken away." if options.remove else f"{name}@{options.alias} is {name}@{number} now.")
+    output.say(
+        f"{name}@{options.alias} is taken away."
+        if options.remove
+        else f"{name}@{options.alias} is {name}@{number} now."
+    )
     return 0
 
 
@@ -166,11 +160,13 @@ def fetch(options: Namespace, output: Output) -> int:
 
 
 def _fetch(client: Client, version: Mapping[str, Any], out: str | None, formats: list[str], output: Output) -> int:
+    """The whole package, checked against its manifest; or what belongs to some formats, and the card."""
     folder = Path(out or f"{version['name']}-{version['version']}")
-    wanted = [file for file in version["files"] if _is_wanted(file["path"], formats)]
     _check_formats(version, formats)
+    wanted = [file for file in version["files"] if _is_wanted(file["path"], _formats(version), formats)]
     files = [
-        client.model_file(version["name"], version["version"], file["path"], folder, sha256=file["sha256"]) for file in wanted
+        client.model_file(version["name"], version["version"], file["path"], folder, sha256=file["sha256"])
+        for file in wanted
     ]
     output.document(
         {
@@ -178,30 +174,31 @@ def _fetch(client: Client, version: Mapping[str, Any], out: str | None, formats:
             "version": version["version"],
             "folder": str(folder),
             "files": [str(path) for path in files],
-            "parity": version["card"].get("parity"),
+            "formats": {name: report for name, report in _formats(version).items() if not formats or name in formats},
         }
     )
     for path in files:
         output.say(f"{format_bytes(path.stat().st_size):>10}  {path}")
-    _show_parity(version["card"].get("parity") or [], output)
+    _show_parity(version, output)
     return 0
 
 
 def _check_formats(version: Mapping[str, Any], formats: list[str]) -> None:
-    known = _formats(version)
+    known = list(_formats(version))
     for wanted in formats:
         if wanted not in known:
             raise NotFound(
                 "unknown_format",
                 f"The model {version['name']}@{version['version']} has no format {wanted!r}.",
-                hint=f"It has: {', '.join(known) or 'none'}. Others need the live model: atelier.export(…, formats=[…]).",
+                hint=f"It has: {', '.join(known)}. Others need the live model: atelier.export(…, formats=[…]).",
                 detail={"known": known},
             )
 
 
-def _is_wanted(path: str, formats: list[str]) -> bool:
-    """Whether a file of a package goes along: all of them, or those common to all formats and those of the picked."""
-    return not formats or "/" not in path or path.split("/")[0] in formats
+def _is_wanted(path: str, known: Mapping[str, Any], formats: list[str]) -> bool:
+    """Whether a file of a package goes along: all of them, or those of the picked formats and those of none."""
+    owners = [name for name, report in known.items() if path in report["files"]]
+    return not formats or not owners or any(name in formats for name in owners)
 
 
 def rm(options: Namespace, output: Output) -> int:

@@ -62,7 +62,9 @@ class Output:
         self.say(self.paint(lines[0], "grey"))
         for row, line in zip(rows, lines[1:], strict=True):
             state = row[headings.index("state")] if "state" in headings else ""
-            self.say(line.replace(f"  {state}", f"  {self.paint(state, STATE_COLOURS.get(state, ''))}", 1) if state else line)
+            self.say(
+                line.replace(f"  {state}", f"  {self.paint(state, STATE_COLOURS.get(state, ''))}", 1) if state else line
+            )
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """``name  value`` lines, names aligned; an empty value is left out."""

@@ -25,8 +25,8 @@ def build_parser() -> Parser:
         prog="atelier",
         description="Train in the background, watch it, fetch and export what came of it.",
         parents=[common],
-        epilog="Exit codes: 0 done, 1 the run failed or something went wrong, 2 refused input, 3 not found, 4 not allowed, "
-        "5 service not reachable, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 the run failed or something went wrong, 2 refused input, 3 not found, "
+        "4 not allowed, 5 service not reachable, 130 interrupted.",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
@@ -71,15 +71,21 @@ class _Adder:
 
     def group(self, name: str, text: str) -> _Adder:
         """A command that has commands of its own."""
-        made = self._commands.add_parser(name, parents=[self._common], help=text, description=f"{text[:1].upper()}{text[1:]}.")
-        return _Adder(made.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, parser_class=Parser), self._common)
+        made = self._commands.add_parser(
+            name, parents=[self._common], help=text, description=f"{text[:1].upper()}{text[1:]}."
+        )
+        return _Adder(
+            made.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, parser_class=Parser), self._common
+        )
 
 
 def _platform(add: _Adder) -> None:
     up = add("up", "platform:up", "start the platform on this computer, in the foreground", "atelier up --port 8000")
     up.add_argument("--port", type=int, default=8000, help="loopback port of the address that people open (8000)")
     up.add_argument("--home", help="folder of all state ($ATELIER_HOME, else ~/.local/share/atelier)")
-    doctor = add("doctor", "doctor:doctor", "look at this computer and its settings, and say what to do", "atelier doctor")
+    doctor = add(
+        "doctor", "doctor:doctor", "look at this computer and its settings, and say what to do", "atelier doctor"
+    )
     doctor.add_argument("--settings", help="another settings file to check than the home's atelier.yaml")
 
 
@@ -92,9 +98,17 @@ def _submit(add: _Adder) -> None:
     )
     submit.add_argument("work", metavar="WORK", help=WORK_HELP)
     submit.add_argument(
-        "-p", dest="params", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter; again for more"
+        "-p",
+        dest="params",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter; again for more",
     )
-    submit.add_argument("-f", dest="params_file", metavar="FILE", help="YAML or JSON file of parameters; -p wins over it")
+    submit.add_argument(
+        "-f", dest="params_file", metavar="FILE", help="YAML or JSON file of parameters; -p wins over it"
+    )
     submit.add_argument("--image", help="image of the catalog, or 'current' for this Python")
     submit.add_argument("--machine", help="machine of the catalog")
     submit.add_argument("--nodes", type=int, default=1, help="machines that run it together (1)")
@@ -114,12 +128,18 @@ def _submit(add: _Adder) -> None:
 
 def _runs(add: _Adder) -> None:
     runs = add("runs", "runs:runs", "list your runs, newest first", "atelier runs --state running")
-    runs.add_argument("--state", help="only these: queued, starting, running, succeeded, failed, cancelled, timed_out, lost")
+    runs.add_argument(
+        "--state", help="only these: queued, starting, running, succeeded, failed, cancelled, timed_out, lost"
+    )
     runs.add_argument("--limit", type=int, default=20, help="how many (20)")
-    add("show", "runs:show", "say everything about a run", "atelier show last").add_argument("run", metavar="RUN", help=RUN_HELP)
+    add("show", "runs:show", "say everything about a run", "atelier show last").add_argument(
+        "run", metavar="RUN", help=RUN_HELP
+    )
     logs = add("logs", "runs:logs", "print what a run writes", "atelier logs last -f")
     logs.add_argument("run", metavar="RUN", help=RUN_HELP)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is final; exit code 1 unless it succeeded")
+    logs.add_argument(
+        "-f", "--follow", action="store_true", help="go on until the run is final; exit code 1 unless it succeeded"
+    )
     cancel = add("cancel", "runs:cancel", "ask a run to stop", "atelier cancel last")
     cancel.add_argument("run", metavar="RUN", help=RUN_HELP)
     cancel.add_argument("--now", action="store_true", help="end it at once, without time for a checkpoint")
@@ -137,7 +157,9 @@ def _data(add: _Adder) -> None:
     ls.add_argument("place", metavar="ROOT/PATH", nargs="?", default="", help="a folder; the roots when not given")
     ls.add_argument("--limit", type=int, default=100, help="entries of a page (100)")
     ls.add_argument("--page", help="token of a later page, as printed")
-    preview = data("preview", "data:preview", "show the beginning of a file", "atelier data preview samples/digits.parquet")
+    preview = data(
+        "preview", "data:preview", "show the beginning of a file", "atelier data preview samples/digits.parquet"
+    )
     preview.add_argument("place", metavar="ROOT/PATH", help="a file")
     preview.add_argument("--limit", type=int, default=20, help="rows or lines (20)")
 
@@ -149,15 +171,19 @@ def _models(add: _Adder) -> None:
         "fetch the exported model of a run, or publish a model folder",
         "atelier export last --format onnx --name digits -o digits",
     )
-    export.add_argument("source", metavar="RUN|PATH", help=f"{RUN_HELP}; or a folder with model.json, which is published as --name")
-    export.add_argument("--format", dest="formats", action="append", default=[], metavar="FORMAT", help="only this; again for more")
+    export.add_argument(
+        "source", metavar="RUN|PATH", help=f"{RUN_HELP}; or a folder with model.json, which is published as --name"
+    )
+    export.add_argument(
+        "--format", dest="formats", action="append", default=[], metavar="FORMAT", help="only this; again for more"
+    )
     export.add_argument("--name", help="which model of the run; the name to publish a folder as")
     export.add_argument("-o", dest="out", metavar="DIR", help="folder to put it into (NAME-VERSION)")
     models = add.group("models", "list, show, name, fetch and delete models")
     models("ls", "models:ls", "list your models", "atelier models ls")
-    models("show", "models:show", "say everything about a model, with its parity", "atelier models show digits@production").add_argument(
-        "model", metavar="NAME[@VERSION|@ALIAS]"
-    )
+    models(
+        "show", "models:show", "say everything about a model, with its parity", "atelier models show digits@production"
+    ).add_argument("model", metavar="NAME[@VERSION|@ALIAS]")
     alias = models("alias", "models:alias", "let an alias name a version", "atelier models alias digits@3 production")
     alias.add_argument("model", metavar="NAME[@VERSION|@ALIAS]")
     alias.add_argument("alias", metavar="ALIAS")
@@ -165,4 +191,6 @@ def _models(add: _Adder) -> None:
     fetch = models("fetch", "models:fetch", "copy a model's files", "atelier models fetch digits@3 -o digits")
     fetch.add_argument("model", metavar="NAME[@VERSION|@ALIAS]")
     fetch.add_argument("-o", dest="out", metavar="DIR", help="folder to put them into (NAME-VERSION)")
-    models("rm", "models:rm", "delete one version of a model", "atelier models rm digits@3").add_argument("model", metavar="NAME@VERSION")
+    models("rm", "models:rm", "delete one version of a model", "atelier models rm digits@3").add_argument(
+        "model", metavar="NAME@VERSION"
+    )

@@ -13,7 +13,7 @@ from atelier.client import Client
 from atelier.display import ago, clean, lasted, progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
-from atelier.quantities import format_bytes, format_duration
+from atelier.quantities import format_bytes
 from atelier.resolving import resolve_run
 
 STATES = ("created", "queued", "starting", "running", "succeeded", "failed", "cancelled", "timed_out", "lost")
@@ -124,7 +124,11 @@ def _usage(usage: Mapping[str, float]) -> str:
 
 
 def _code(source: Mapping[str, Any]) -> str:
-    revision = f", git {source['git_revision'][:10]}{' changed' if source['git_dirty'] else ''}" if source["git_revision"] else ""
+    revision = (
+        f", git {source['git_revision'][:10]}{' changed' if source['git_dirty'] else ''}"
+        if source["git_revision"]
+        else ""
+    )
     return f"{source['files']} files, {format_bytes(source['size_bytes'])}{revision}" if source["files"] else ""
 
 
@@ -191,7 +195,9 @@ def report_end(record: Mapping[str, Any], output: Output) -> int:
 
 def interrupted(run_id: str, output: Output) -> int:
     """What is said after Ctrl-C; the run goes on."""
-    output.note(f"\nThe run {run_id} goes on. Follow it again: atelier logs -f {run_id}    End it: atelier cancel {run_id}")
+    output.note(
+        f"\nThe run {run_id} goes on. Follow it again: atelier logs -f {run_id}    End it: atelier cancel {run_id}"
+    )
     return INTERRUPTED
 
 

@@ -27,7 +27,9 @@ def submit(options: Namespace, output: Output) -> int:
             output.note(f"warning: {text}")
         if not (options.wait or options.follow):
             output.document(record)
-            output.say(f"{record['id']}  {record['name']}  {record['state']}  on {record['image']}, {record['machine']}")
+            output.say(
+                f"{record['id']}  {record['name']}  {record['state']}  on {record['image']}, {record['machine']}"
+            )
             output.say(f"Follow it with: atelier logs -f {record['id']}")
             return 0
         return _stay(client, record["id"], output, with_log=options.follow)
@@ -81,9 +83,13 @@ def read_params_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        raise NotFound("params_file_not_found", f"There is no file {str(path)!r}.", hint="Look at the name after -f.") from problem
+        raise NotFound(
+            "params_file_not_found", f"There is no file {str(path)!r}.", hint="Look at the name after -f."
+        ) from problem
     except (OSError, ValueError, yaml.YAMLError) as problem:
-        raise RefusedInput("bad_params_file", f"{path} can't be read as YAML: {problem}.", hint="Write lines as: epochs: 5") from problem
+        raise RefusedInput(
+            "bad_params_file", f"{path} can't be read as YAML: {problem}.", hint="Write lines as: epochs: 5"
+        ) from problem
     if not isinstance(content or {}, dict):
         raise RefusedInput("bad_params_file", f"{path} holds no names with values.", hint="Write lines as: epochs: 5")
     return dict(content or {})

@@ -51,7 +51,9 @@ def origin_of(url: str) -> str:
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise RefusedInput("bad_url", f"{url!r} is not the URL of a service.", hint="Write it as http://127.0.0.1:8000.")
+        raise RefusedInput(
+            "bad_url", f"{url!r} is not the URL of a service.", hint="Write it as http://127.0.0.1:8000."
+        )
     path = parts.path.split(wire.PREFIX)[0].rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
 

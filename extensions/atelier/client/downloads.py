@@ -67,9 +67,7 @@ def download(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _write(
-    open_stream: Callable[[], AbstractContextManager[httpx.Response]], target: Path, sha256: str | None
-) -> Path:
+def _write(open_stream: Callable[[], AbstractContextManager[httpx.Response]], target: Path, sha256: str | None) -> Path:
     digest = hashlib.sha256()
     handle, part = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     try:

@@ -197,7 +197,9 @@ class Client:
         missing = [path for path in paths or () if path not in newest]
         if missing:
             known = ", ".join(newest) or "none"
-            raise NotFound("unknown_artifact", f"The run {run_id} has no file {missing[0]!r}.", hint=f"It has: {known}.")
+            raise NotFound(
+                "unknown_artifact", f"The run {run_id} has no file {missing[0]!r}.", hint=f"It has: {known}."
+            )
         wanted = newest if paths is None else paths
         return [self.artifact(run_id, path, folder, sha256=newest[path]["sha256"]) for path in wanted]
 
@@ -209,9 +211,7 @@ class Client:
         """The executed notebook as it is now."""
         return self._get(f"{_run(run_id)}/notebook")
 
-    def events(
-        self, run_id: str | None = None, *, last_id: str | None = None, idle_s: float = 20.0
-    ) -> Iterator[Event]:
+    def events(self, run_id: str | None = None, *, last_id: str | None = None, idle_s: float = 20.0) -> Iterator[Event]:
         """Changes of one run, or of all runs of the caller, for ever; reconnects where it was cut.
 
         Each new connection, and whatever else makes the client miss something, gives an ``open`` event: look at the run
@@ -255,9 +255,7 @@ class Client:
         """One version of a model."""
         return self._get(_version(name, version))
 
-    def model_file(
-        self, name: str, version: int, path: str, folder: Path, *, sha256: str | None = None
-    ) -> Path:
+    def model_file(self, name: str, version: int, path: str, folder: Path, *, sha256: str | None = None) -> Path:
         """Fetch a file of a model package to ``folder/path``; refuses as `artifact`."""
         target = safe_target(folder, path)
         url = f"{_version(name, version)}/files/{_quoted(path)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ class Transport:
         self._locate = locate
         self._address: Address | None = None
         self._http: httpx.Client | None = None
+        self._release: Callable[[], object] = lambda: None
 
     @property
     def where(self) -> str:
@@ -46,8 +48,7 @@ class Transport:
 
     def close(self) -> None:
         """Give the connection back; a later call opens a new one."""
-        if self._http is not None:
-            self._http.close()
+        self._release()
         self._http = None
 
     def request(
@@ -113,6 +114,7 @@ class Transport:
         if self._http is None:
             self._address = self._locate()
             self._http = _open(self._address)
+            self._release = weakref.finalize(self, self._http.close)
         return self._http
 
     def _repeated(self, send: Callable[[], httpx.Response], *, repeatable: bool) -> httpx.Response:
