@@ -29,6 +29,7 @@ lock: ## remake all hashed locks, and prove that they install
 	@$(VENV)/python -m tools.locks
 
 bench: env ## measure beside peers, which come from a lock of their own
+	@$(VENV)/python -m tools.peers
 	@$(VENV)/python -m tests.benchmarks
 
 clean: ## remove what was built in the checkout; ATELIER_HOME stays

@@ -112,8 +112,12 @@ def our_digest() -> str:
     """What our wheel is made from, as one sha256."""
     files = [ROOT / "pyproject.toml", ROOT / "LICENSE"]
     for folder in ("extensions", "lab/dist"):
-        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and not _is_cache(path)]
     return digest_of(files)
+
+
+def _is_cache(path: Path) -> bool:
+    return any(part == "__pycache__" or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
 
 
 def _build_wheel(platform: Environment) -> Path:

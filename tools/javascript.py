@@ -51,7 +51,8 @@ def build_lab(venv: Path) -> None:
         print("lab: no sources, no JupyterLab extension", flush=True)
         return
     sources = digest_of(lab_sources(lab))
-    if read_json(marker).get("sources") == sources and (lab / "dist/package.json").exists():
+    built = "_build" in read_json(lab / "dist/package.json").get("jupyterlab", {})
+    if built and read_json(marker).get("sources") == sources:
         return
     if not _has_modules(lab):
         print("lab: installing what builds the JupyterLab extension (about 120 MB)", flush=True)

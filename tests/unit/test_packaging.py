@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     package = ROOT / "extensions"
     ours = {str(path.relative_to(package)) for path in (package / "atelier").rglob("*") if path.is_file()}
-    ours = {name for name in ours if "__pycache__" not in name}
+    ours = {name for name in ours if not re.search(r"(__pycache__|_cache)/", name)}
     held = {name for name in wheel.namelist() if name.startswith("atelier/")}
     assert held == ours
     tops = {name.split("/")[0] for name in wheel.namelist()}
