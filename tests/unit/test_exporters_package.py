@@ -22,10 +22,16 @@ from atelier.registry import publish
 
 def card(name="digits", **changes):
     report = FormatReport(
-        size_bytes=2048, files=["model.tflite"], batches=[BatchParity(batch=size, max_abs=1e-7, max_rel=2e-6,
-        labels_equal=1.0, within=True) for size in (1, 2, 32)], latency_ms=Latency(source=0.5, exported=0.25, batch=1,
-        threads=2), latency_large_ms=Latency(source=2.0, exported=1.0, batch=32, threads=2),
-        tolerance=Tolerance(abs=1e-4, rel=1e-3), verdict="equal", seconds=1.5,
+        size_bytes=2048,
+        files=["model.tflite"],
+        batches=[
+            BatchParity(batch=size, max_abs=1e-7, max_rel=2e-6, labels_equal=1.0, within=True) for size in (1, 2, 32)
+        ],
+        latency_ms=Latency(source=0.5, exported=0.25, batch=1, threads=2),
+        latency_large_ms=Latency(source=2.0, exported=1.0, batch=32, threads=2),
+        tolerance=Tolerance(abs=1e-4, rel=1e-3),
+        verdict="equal",
+        seconds=1.5,
     )
     values = {
         "name": name,
@@ -73,7 +79,10 @@ def test_the_report_has_the_promised_shape(folder):
 
 
 def test_the_manifest_is_what_sha256sum_checks(folder):
-    assert os.spawnlp(os.P_WAIT, "sh", "sh", "-c", f"cd {folder} && sha256sum --quiet --check --strict MANIFEST.sha256") == 0
+    assert (
+        os.spawnlp(os.P_WAIT, "sh", "sh", "-c", f"cd {folder} && sha256sum --quiet --check --strict MANIFEST.sha256")
+        == 0
+    )
 
 
 @pytest.mark.parametrize("missing", ["model.tflite", "variables/data-00000", "README.md"])

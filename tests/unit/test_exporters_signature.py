@@ -40,8 +40,18 @@ def test_an_example_is_one_array_or_a_flat_collection(example, kind, names):
 
 
 @pytest.mark.parametrize(
-    "example", [(), {}, [1, 2], "text", None, {"a": {"b": np.ones(2)}}, (np.ones(2), (np.ones(2),)), np.array(["a",
-    None]), np.ones((0, 3))],
+    "example",
+    [
+        (),
+        {},
+        [1, 2],
+        "text",
+        None,
+        {"a": {"b": np.ones(2)}},
+        (np.ones(2), (np.ones(2),)),
+        np.array(["a", None]),
+        np.ones((0, 3)),
+    ],
 )
 def test_what_is_no_example_is_refused_with_its_reason(example):
     with pytest.raises(RefusedInput) as refusal:
@@ -66,8 +76,15 @@ def test_one_input_takes_the_short_form():
 
 
 @pytest.mark.parametrize(
-    "dynamic", [{"z": {0: "batch"}}, {"x": {7: "time"}}, {"x": {-1: "time"}}, {"x": {1: "no name"}}, {"x": {1: 5}},
-    {"x": {"1": "time"}}]
+    "dynamic",
+    [
+        {"z": {0: "batch"}},
+        {"x": {7: "time"}},
+        {"x": {-1: "time"}},
+        {"x": {1: "no name"}},
+        {"x": {1: 5}},
+        {"x": {"1": "time"}},
+    ],
 )
 def test_claims_that_can_not_be_are_refused(dynamic):
     with pytest.raises(RefusedInput) as refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,10 @@ class KerasWeights:
         paths = {id(variable): name for name, variable in _named(source.model).items()}
         trainable = [weights[paths[id(variable)]] for variable in source.model.trainable_variables]
         fixed = [weights[paths[id(variable)]] for variable in source.model.non_trainable_variables]
+        mode = {"training": False} if "training" in inspect.signature(source.model.call).parameters else {}
 
         def run(inputs: Arrays) -> Arrays:
-            answer, _ = source.model.stateless_call(trainable, fixed, source.call_argument(inputs), training=False)
+            answer, _ = source.model.stateless_call(trainable, fixed, source.call_argument(inputs), **mode)
             return tuple(source.flat(answer))
 
         return run
