@@ -1,7 +1,7 @@
 """Calls one importable function with JSON parameters: ``python -m atelier.invoke package.module:function``.
 
-Runs inside a run, in the image. The function's result, when it is JSON, is kept as the artifact ``result.json``. A traceback
-begins at the user's own code.
+Runs inside a run, in the image. The function's result, when it is JSON, is kept as the artifact ``result.json``. A
+traceback begins at the user's own code.
 """
 
 from __future__ import annotations

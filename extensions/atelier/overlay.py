@@ -1,7 +1,8 @@
 """Packages over a shared image: a virtual environment that sees the image's packages and adds its own.
 
-``pip install`` writes into it, ``pip uninstall`` takes out of it, and the image stays as it is, for root too. The pins of what
-the image has are a constraints file, so that a package that would break the framework is refused with pip's reason.
+``pip install`` writes into it, ``pip uninstall`` takes out of it, and the image stays as it is, for root too. The pins
+of what the image has are a constraints file, so that a package that would break the framework is refused with pip's
+reason.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def parse_cpu(text: str | float) -> float:
 
 
 def parse_duration(text: str | float) -> float:
-    """Seconds of ``"90s"``, ``"2h"``, ``"1d"`` or a plain number of seconds; parts may follow each other, ``"1h30m"``."""
+    """Seconds of ``"90s"``, ``"2h"``, ``"1h30m"`` or a plain number of seconds."""
     plain = str(text).strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", plain):
         return float(plain)

@@ -1,6 +1,6 @@
 """What is known of a run: its spec, its states and the moves between them, its attempts, its reason.
 
-Everything here crosses a boundary (HTTP, store, ``run.json``), hence pydantic; nothing here touches a disk or a network.
+All of it crosses a boundary (HTTP, store, ``run.json``), hence pydantic; none of it touches a disk or a network.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class RunState(StrEnum):
         return self in FINAL_STATES
 
 
-FINAL_STATES = frozenset(
-    {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT, RunState.LOST}
-)
+FINAL_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT, RunState.LOST})
 """A run is final only when no further attempt is due."""
 
 RUN_MOVES: dict[RunState, frozenset[RunState]] = {
@@ -123,20 +121,26 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
         "A file that the code opens is not there.",
         "Give the file along with --include, or read it from a data root.",
     ),
-    Reason.OUT_OF_MEMORY: ("The run used more memory than its machine has.", "Pick a larger machine or a smaller batch."),
+    Reason.OUT_OF_MEMORY: ("It used more memory than its machine has.", "Pick a larger machine or smaller batches."),
     Reason.CUDA_OUT_OF_MEMORY: ("The GPU's memory was not enough.", "Use a smaller batch or a GPU with more memory."),
     Reason.DISK_FULL: ("The disk is full.", "Free some space, or write less, and submit again."),
     Reason.KILLED: ("The run's process was killed from outside.", "Submit again; ask whoever ended it if it recurs."),
-    Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or resume from the last checkpoint."),
-    Reason.QUEUE_DEADLINE: ("The run waited longer than its queue limit.", "Give a longer --queue-timeout or a smaller machine."),
-    Reason.STALLED: ("The run gave no sign of life for too long.", "Look at the log's end; give a longer stall limit if it just computes."),
+    Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or go on from its checkpoint."),
+    Reason.QUEUE_DEADLINE: ("The run waited longer than its queue limit.", "Give a longer --queue-timeout."),
+    Reason.STALLED: (
+        "The run gave no sign of life for too long.",
+        "Look at the log's end; give a longer stall limit if it just computes.",
+    ),
     Reason.CANCELLED_BY_USER: ("The run was cancelled.", "Submit again when you want it."),
-    Reason.PREEMPTED: ("The run had to give its place away.", "It is queued again and goes on from its last checkpoint."),
+    Reason.PREEMPTED: ("The run had to give its place away.", "It is queued again, to go on from its checkpoint."),
     Reason.AGENT_LOST: (
         "The run's supervising process died, and its work ended with it.",
         "Submit again, or give --retries so that this happens by itself.",
     ),
-    Reason.REQUIREMENTS: ("The packages that the work asks for could not be installed.", "Read the installer's words in the log."),
+    Reason.REQUIREMENTS: (
+        "The packages in requirements.txt could not be installed.",
+        "Read the installer's words in the log.",
+    ),
     Reason.KERNEL_MISSING: ("The notebook's kernel could not be started.", "Pick an image that has a Python kernel."),
     Reason.START_FAILED: ("The run could not be started.", "Try again; run 'atelier doctor' if it recurs."),
     Reason.WAITS_FOR_USER_LIMIT: ("Your other runs use all that one user may.", "Wait for one to end, or cancel one."),
@@ -145,8 +149,19 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
 }
 """Reason → (one plain sentence, one next action)."""
 
-RETRYABLE = frozenset({Reason.AGENT_LOST, Reason.KILLED, Reason.CODE_ERROR, Reason.STALLED, Reason.START_FAILED, Reason.PREEMPTED,
-                       Reason.OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY, Reason.DISK_FULL})
+RETRYABLE = frozenset(
+    {
+        Reason.AGENT_LOST,
+        Reason.KILLED,
+        Reason.CODE_ERROR,
+        Reason.STALLED,
+        Reason.START_FAILED,
+        Reason.PREEMPTED,
+        Reason.OUT_OF_MEMORY,
+        Reason.CUDA_OUT_OF_MEMORY,
+        Reason.DISK_FULL,
+    }
+)
 """Reasons after which a run with retries left is tried again."""
 
 
@@ -222,7 +237,7 @@ class Environment(Record):
 
 
 class Source(Record):
-    """Where the code came from: git revision and whether it was changed, files of the bundle, warnings of the capture."""
+    """Where the code came from: git revision, whether it was changed, files of the bundle, warnings of the capture."""
 
     git_revision: str | None = None
     git_dirty: bool = False
@@ -269,7 +284,7 @@ class Run(Record):
     attempts: list[Attempt] = Field(default_factory=list)
     environment: Environment | None = None
     source: Source = Field(default_factory=Source)
-    metrics: dict[str, float | None] = Field(default_factory=dict, description="newest value of each metric; null is not finite")
+    metrics: dict[str, float | None] = Field(default_factory=dict, description="newest values; null is not finite")
     artifacts: int = 0
     warnings: list[str] = Field(default_factory=list)
     created_at: Moment
@@ -281,7 +296,7 @@ class Run(Record):
 
 
 class Artifact(Record):
-    """A file that a run left: ``saved`` by ``job.save()``, ``written`` in its working directory, or a part of a ``model``."""
+    """A file that a run left: ``saved`` by ``job.save()``, or ``written`` in its working directory."""
 
     path: str
     size_bytes: int
@@ -292,7 +307,7 @@ class Artifact(Record):
 
 
 class ModelVersion(Record):
-    """An immutable packaged model. ``card`` is the whole ``model.json`` of the package (signature, formats, parity, lineage)."""
+    """An immutable packaged model. ``card`` is the package's ``model.json`` (signature, formats, parity, lineage)."""
 
     name: str
     version: int

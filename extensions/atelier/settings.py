@@ -39,7 +39,7 @@ class _Setting(Record):
 
 
 class Image(_Setting):
-    """A prebuilt framework environment. ``python`` is its interpreter on one machine, ``container`` its reference in a cluster."""
+    """A framework environment: ``python`` is its interpreter on one machine, ``container`` its image in a cluster."""
 
     name: Name
     title: str = ""
@@ -114,7 +114,8 @@ def _pick(what: str, entries: tuple[Named, ...], name: str | None, groups: Itera
     if name is None:
         if allowed:
             return allowed[0]
-        raise RefusedInput(f"no_{what}", f"The catalog has no {what} for you.", hint="Ask the administrator to add one.")
+        words = f"The catalog has no {what} for you."
+        raise RefusedInput(f"no_{what}", words, hint="Ask the administrator to add one.")
     for entry in entries:
         if entry.name == name:
             if entry in allowed:
@@ -183,11 +184,11 @@ def load_settings(path: Path) -> Settings:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as problem:
-        raise RefusedInput("bad_settings", f"{path} is not YAML: {problem}", hint="Mend the line named above.") from problem
+        raise RefusedInput("bad_settings", f"{path} is not YAML: {problem}", hint="Mend that line.") from problem
     try:
         return Settings.model_validate(content or {})
     except ValidationError as problem:
-        raise RefusedInput("bad_settings", _explain(path, tree, problem), hint="Run 'atelier doctor' after mending it.") from problem
+        raise RefusedInput("bad_settings", _explain(path, tree, problem), hint="See 'atelier doctor'.") from problem
 
 
 def _explain(path: Path, tree: yaml.Node | None, problem: ValidationError) -> str:
@@ -209,7 +210,12 @@ def _unknown_key(place: tuple[int | str, ...]) -> str:
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     parts: dict[str, type[Record]] = {
-        "catalog": Catalog, "images": Image, "machines": Machine, "roots": Root, "limits": Limits, "kubernetes": Kubernetes,
+        "catalog": Catalog,
+        "images": Image,
+        "machines": Machine,
+        "roots": Root,
+        "limits": Limits,
+        "kubernetes": Kubernetes,
     }
     model: type[Record] = Settings
     for part in place[:-1]:

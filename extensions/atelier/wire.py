@@ -59,7 +59,7 @@ def error_from(status: int, body: Mapping[str, Any] | None) -> AtelierError:
     kind = _BY_STATUS.get(status, InternalError)
     told = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(told, Mapping):
-        return kind("http_error", f"The service answered with status {status}.", hint="Try again; look at the service's log.")
+        return kind("http_error", f"The service answered with status {status}.", hint="Try again; look at its log.")
     return kind(
         str(told.get("code", "http_error")),
         str(told.get("message", "")),
@@ -78,7 +78,11 @@ def page_position(token: str) -> dict[str, Any]:
     try:
         position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError) as problem:
-        raise RefusedInput("bad_page_token", "The page token is not one of ours.", hint="Start at the first page.") from problem
+        raise _bad_token() from problem
     if not isinstance(position, dict):
-        raise RefusedInput("bad_page_token", "The page token is not one of ours.", hint="Start at the first page.")
+        raise _bad_token()
     return position
+
+
+def _bad_token() -> RefusedInput:
+    return RefusedInput("bad_page_token", "The page token is not one of ours.", hint="Start at the first page.")

@@ -31,7 +31,7 @@ from atelier.errors import AtelierError, Unreachable
 
 STOP_GRACE_S = 10.0
 POLLS = "polls-stop"
-"""The recorder leaves this file in the spool when the code asks ``should_stop()``; such code gets its time to end by itself."""
+"""The recorder leaves this file in the spool when the code asks ``should_stop()``; such code may end by itself."""
 
 
 class Attempt:
@@ -93,7 +93,14 @@ class Attempt:
         lock, requirements = packages_of(python), folder / FILE
         bins: tuple[Path, ...] = (python.parent,)
         if requirements.exists():
-            overlay = install(requirements, python, lock, self._layers(), self._environment(bins, None), self.log.write)
+            overlay = install(
+                requirements,
+                python,
+                lock=lock,
+                layers=self._layers(),
+                environment=self._environment(bins, None),
+                tell=self.log.write,
+            )
             python, bins, lock = overlay.python, overlay.bins, lock + packages_of(overlay.python)
         resume = bring_checkpoint(place, orders["checkpoints"], self.shipper.warn)
         remember(place.work, place.before)
@@ -119,15 +126,29 @@ class Attempt:
         command = self.orders["command"]
         if command["kind"] != "notebook":
             argv = [str(python), "-u", *command["argv"]]
-            return ProcessWork(argv, environment, folder, self.log, self.place.work, self.family.end)
+            return ProcessWork(
+                argv,
+                environment=environment,
+                folder=folder,
+                log=self.log,
+                root=self.place.work,
+                on_end=self.family.end,
+            )
         from atelier.agent.notebook import NotebookWork
 
         source = self.place.work / self.orders["spec"]["work"]["target"]
         self.shipper.name_notebook(source.name)
         return NotebookWork(
-            source, command["parameters"], str(python), environment, folder, self.log, self.place.notebook, self.shipper.wake,
-            lambda done, total: self.shipper.progress.set(done, total, time.time(), own=False),
-        )  # fmt: skip
+            source,
+            parameters=command["parameters"],
+            python=str(python),
+            environment=environment,
+            folder=folder,
+            log=self.log,
+            saved=self.place.notebook,
+            on_saved=self.shipper.wake,
+            on_cell=lambda done, total: self.shipper.progress.set(done, total, time.time(), own=False),
+        )
 
     def _do(self, work: Work) -> Result:
         with self._stop_lock:

@@ -43,7 +43,7 @@ class LogFile:
     def close(self) -> None:
         """Say what was left out, and let go of the file."""
         if self.dropped_bytes:
-            note = f"\n[{self.dropped_bytes} bytes of this log were left out: it reached its limit of {self._limit} bytes]\n"
+            note = f"\n[{self.dropped_bytes} bytes were left out: this log reached its limit of {self._limit} bytes]\n"
             self._limit += len(note)
             dropped, self.dropped_bytes = self.dropped_bytes, 0
             self.write(note.encode())

@@ -16,8 +16,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbformat import NotebookNode, reads, writes
-from nbformat.v4 import new_code_cell
+from nbformat import NotebookNode, from_dict, reads, writes
 
 from atelier.agent.family import oom_kills
 from atelier.agent.logfile import LogFile
@@ -55,10 +54,11 @@ class NotebookWork:
     """
 
     def __init__(
-        self, source: Path, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile, saved: Path,
-        on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
+        self, source: Path, *, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile,
+        saved: Path, on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
     ) -> None:  # fmt: skip
-        self._notebook = with_parameters(reads(source.read_text(encoding="utf-8"), as_version=4), parameters)
+        notebook = reads(source.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+        self._notebook = with_parameters(notebook, parameters)
         self._python, self._environment, self._folder = python, dict(environment), folder
         self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,7 +106,8 @@ class NotebookWork:
             self._save()
 
     def _save(self) -> None:
-        write_whole(self._saved, writes(self._notebook).encode())
+        text = writes(self._notebook)  # type: ignore[no-untyped-call]
+        write_whole(self._saved, text.encode())
         self._on_saved()
 
     def _user_error(self, client: _Client, problem: CellExecutionError) -> UserError:
@@ -192,12 +193,10 @@ class _Client(NotebookClient):
 
 
 def with_parameters(notebook: NotebookNode, parameters: str) -> NotebookNode:
-    """The notebook with a cell that sets the parameters, after the cell tagged ``parameters``; an older one is dropped."""
+    """The notebook with a cell that sets the parameters after the one tagged ``parameters``; an older one goes."""
     cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     if parameters:
-        cell = new_code_cell(parameters, metadata={"tags": ["injected-parameters"]})
-        if notebook.nbformat_minor < 5:
-            cell.pop("id", None)
+        cell = _code_cell(parameters, with_id=notebook.nbformat_minor >= 5)
         tagged = [i for i, each in enumerate(cells) if "parameters" in each.metadata.get("tags", [])]
         cells.insert(tagged[0] + 1 if tagged else 0, cell)
     notebook.cells = cells
@@ -205,3 +204,9 @@ def with_parameters(notebook: NotebookNode, parameters: str) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
+
+
+def _code_cell(source: str, *, with_id: bool) -> NotebookNode:
+    cell: dict[str, Any] = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": source}
+    cell |= {"outputs": [], "execution_count": None}
+    return from_dict(cell | {"id": "injected-parameters"} if with_id else cell)  # type: ignore[no-untyped-call,no-any-return]

@@ -53,8 +53,8 @@ def stopped(order: str, exit_code: int | None = None) -> Result:
 def failed(error: UserError | None, exit_code: int | None, *, oom_killed: bool = False) -> Result:
     """The end of a work that failed by itself.
 
-    ``exit_code`` is negative for a signal, as `subprocess` has it; ``oom_killed`` says that the kernel ended a process of
-    this work for memory.
+    ``exit_code`` is negative for a signal, as `subprocess` has it; ``oom_killed`` says that the kernel ended a process
+    of this work for memory.
     """
     if error is not None:
         reason, message = classify(error)
@@ -102,7 +102,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+)(?:, in .+)?$', re.M)
 _LAST = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$", re.S)
 _SYNTAX = re.compile(
-    r'^  File "(?P<file>.+)", line (?P<line>\d+)\n(?:.*\n)*?(?P<kind>\w*(?:Syntax|Indentation|Tab)Error): (?P<message>.*)$',
+    r'^  File "(?P<file>.+)", line (?P<line>\d+)\n(?:.*\n)*?'
+    r"(?P<kind>\w*(?:Syntax|Indentation|Tab)Error): (?P<message>.*)$",
     re.M,
 )
 

@@ -1,4 +1,4 @@
-"""Packages that a work asks for in the ``requirements.txt`` beside it: installed over the image once, then shared by content."""
+"""Packages that a work asks for in ``requirements.txt``: installed over the image once, then shared by content."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class InstallFailed(Exception):
 def install(
     requirements: Path,
     image_python: Path,
+    *,
     lock: str,
     layers: Path,
     environment: Mapping[str, str],
     tell: Callable[[bytes], None],
 ) -> Overlay:
-    """An environment with the image's packages and those of a requirements file; built once for the same file and image.
+    """An environment with the image's packages and a requirements file's; built once for the same file and image.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Ships what the work tells: log, metrics, progress, artifacts, checkpoints, models; and brings back the order to stop.
 
-Everything is read from files in the spool and sent from where the service says it has got to, so that a service that was
-away, or an agent that takes over from a dead one, goes on without gaps and without doubles.
+Everything is read from files in the spool and sent from where the service says it has got to, so that a service that
+was away, or an agent that takes over from a dead one, goes on without gaps and without doubles.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Shipper:
         self._warnings.append(text)
 
     def drain(self) -> None:
-        """Ship all that is left, however long the service is away; return when it is acknowledged, or refused for good."""
+        """Ship all that is left, however long the service is away; return when it is acknowledged, or refused."""
         self._ending.set()
         self._wake.set()
         self._thread.join()

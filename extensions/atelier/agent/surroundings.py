@@ -1,4 +1,4 @@
-"""What a work runs in: its interpreter, its environment variables, its packages as a lock, its checkpoint to go on from."""
+"""What a work runs in: environment variables, packages as a lock, the checkpoint to go on from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIST = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)\.dis
 
 
 def packages_of(python: Path) -> str:
-    """The packages of an interpreter's environment, ``name==version`` a line, sorted; read from names, nothing is run."""
+    """The packages of an interpreter's environment, ``name==version`` a line, sorted; nothing is run for it."""
     root = python.parent.parent
     found = {
         f"{match['name'].lower().replace('_', '-')}=={match['version']}"

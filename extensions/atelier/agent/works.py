@@ -53,6 +53,7 @@ class ProcessWork:
     def __init__(
         self,
         argv: Sequence[str],
+        *,
         environment: Mapping[str, str],
         folder: Path,
         log: LogFile,

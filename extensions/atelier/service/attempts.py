@@ -57,7 +57,7 @@ class FileReport(Record):
 
 @dataclass
 class AttemptManager:
-    """Serves agents. All of it is fenced: an attempt that has ended, or was replaced, is refused with ``stale_attempt``."""
+    """Serves agents. All of it is fenced: an attempt that has ended or was replaced is refused (``stale_attempt``)."""
 
     store: Store
     blobs: BlobStore

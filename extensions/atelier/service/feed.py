@@ -1,4 +1,4 @@
-"""Live changes to whoever watches: what the store says of runs, and what passes by (log sizes, new points, artifacts)."""
+"""Live changes to whoever watches: what the store says of runs, and what passes by (log sizes, points, artifacts)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class _Watcher:
 
 
 class Feed:
-    """Fans changes out to watchers, each bounded; a watcher that is too slow is told to read everything anew (``resync``).
+    """Fans changes out to watchers, each bounded; one that is too slow is told to read everything anew (``resync``).
 
-    `touch` and `publish` may be called from any thread. Truth lies in the store: a restart of the service loses nothing.
+    `touch` and `publish` may be called from any thread. Truth lies in the store: a restart loses nothing.
     """
 
     def __init__(self, store: Store) -> None:

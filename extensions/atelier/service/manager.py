@@ -194,7 +194,8 @@ def checked_model_name(name: str, what: str = "model") -> str:
         proper = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:60] or what
         raise RefusedInput(
             "bad_name",
-            f"{name[:80]!r} can't be the name of {'an' if what[0] in 'aeiou' else 'a'} {what}: use lower-case letters, digits and . _ -, at most 63.",
+            f"{name[:80]!r} can't name {'an' if what[0] in 'aeiou' else 'a'} {what}: use at most 63 lower-case letters,"
+            " digits and . _ -",
             hint=f"For example {proper!r}.",
         )
     return name

@@ -38,7 +38,7 @@ _STOPPED = {
 
 @dataclass
 class Reconciler:
-    """Level-triggered: each pass looks at everything that isn't final and takes the next step; a lost wake-up costs a tick.
+    """Level-triggered: each pass looks at all that isn't final and takes the next step; a lost wake-up costs a tick.
 
     The agent enforces time limits and stops its own work. What stands here is for agents that died or don't answer.
     """

@@ -47,7 +47,7 @@ HANDOVER_S = 15.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How to serve: the folder of all state, a loopback port besides the socket, the hub's API, whether to end when idle."""
+    """How to serve: the folder of all state, a loopback port, the hub's API, whether to end when idle."""
 
     home: Path
     port: int | None = None
@@ -64,7 +64,7 @@ class _Idle:
 
 
 async def serve(plan: Plan) -> None:
-    """Serve until SIGTERM or SIGINT; embedded, also until `IDLE_S` seconds without a call and without an unfinished run.
+    """Serve until SIGTERM or SIGINT; embedded, also until `IDLE_S` seconds without a call and an unfinished run.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def _loopback(port: int) -> socket.socket:
 
 
 def socket_path(run_folder: Path) -> Path:
-    """Where the Unix socket lies: in the home, or, when that path would be too long for the kernel, in a private temporary folder."""
+    """Where the Unix socket lies: in the home, or in a private temporary folder when that path would be too long."""
     path = run_folder / "service.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path

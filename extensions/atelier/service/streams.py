@@ -1,4 +1,4 @@
-"""Log and metric bytes of attempts in the blob store: chunks named by their offset, one object when the attempt has ended."""
+"""Log and metric bytes of attempts as blobs: chunks named by their offset, one object when the attempt has ended."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def pick_attempt(run: Run, n: int | None) -> Attempt | None:
 
 
 def _whole_text(data: bytes, *, is_last: bool) -> tuple[str, int, int]:
-    """The text of a cut of UTF-8, how many bytes of it are used, and how many at its start belong to a letter before it."""
+    """The text of a cut of UTF-8, how many of its bytes are used, and how many at its start belong to a cut letter."""
     skipped = 0
     while skipped < min(3, len(data)) and data[skipped] & 0xC0 == 0x80:
         skipped += 1

@@ -11,7 +11,7 @@ from atelier.storage.base import BlobStore, checked_key
 
 
 class ObjectBlobs(BlobStore):
-    """A `BlobStore` at any fsspec URL whose file system writes an object whole when it is closed (S3, GCS, memory …)."""
+    """A `BlobStore` at any fsspec URL whose file system writes an object whole when it is closed (S3, GCS …)."""
 
     def __init__(self, url: str) -> None:
         import fsspec

@@ -65,7 +65,7 @@ def remove(name: str, version: int, service: Parts, user: User) -> Response:
 
 
 @router.get("/{name}/versions/{version}/files/{path:path}")
-def read_file(name: str, version: str, path: str, request: Request, service: Parts, user: User) -> StreamingResponse:
+def read_file(name: str, version: str, path: str, request: Request, *, service: Parts, user: User) -> StreamingResponse:
     """One file of a version."""
     model = service.models.version(user.owner, name, version)
     return send_blob(request, service.blobs, service.models.file_key(model, path), path.rsplit("/", 1)[-1])

@@ -57,7 +57,7 @@ def list_roots(service: Parts, user: User) -> dict[str, Any]:
 
 @router.get("/{root:path}/list")
 def list_folder(
-    root: str, service: Parts, user: User, path: str = "", limit: int = 200, page: str | None = None
+    root: str, *, service: Parts, user: User, path: str = "", limit: int = 200, page: str | None = None
 ) -> dict[str, Any]:
     """One page of a folder."""
     return roots.list_folder(open_root(service, user, root), path, limit=limit, page=page)
@@ -65,8 +65,8 @@ def list_folder(
 
 @router.get("/{root:path}/preview")
 def preview(
-    root: str, service: Parts, user: User, path: str, rows: int = 50, columns: Annotated[list[str] | None, Query()] = None,
-    budget_bytes: int | None = None, plan_only: bool = False,
+    root: str, *, service: Parts, user: User, path: str, rows: int = 50,
+    columns: Annotated[list[str] | None, Query()] = None, budget_bytes: int | None = None, plan_only: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """A look at a file, within a budget; with ``plan_only`` just what it would read."""
     limits = service.settings.limits

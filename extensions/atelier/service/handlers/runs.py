@@ -95,7 +95,7 @@ def remove(run_id: str, service: Parts, user: User) -> Response:
 
 @router.get("/runs/{run_id}/log")
 def read_log(
-    run_id: str, service: Parts, user: User, offset: int = 0, limit: Annotated[int, Query(ge=1, le=1 << 20)] = 65536,
+    run_id: str, *, service: Parts, user: User, offset: int = 0, limit: Annotated[int, Query(ge=1, le=1 << 20)] = 65536,
     attempt: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A piece of the log as text; a negative offset counts from its end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -33,33 +32,31 @@ def look(sha256: Sha256, service: Parts, user: User) -> Response:
 @router.put("/bundles/{sha256}", status_code=201)
 async def put_bundle(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
     """Upload a bundle (tar.zst)."""
-    return await _receive(request, service, user, sha256, service.settings.limits.bundle_size, "bundle_too_large")
+    limit = service.settings.limits.bundle_size
+    return await _receive(request, service, owner=user.owner, sha256=sha256, limit=limit, code="bundle_too_large")
 
 
 @router.put("/uploads/{sha256}", status_code=201)
 async def put_upload(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
     """Upload a file of a model package."""
-    return await _receive(request, service, user, sha256, service.settings.limits.artifact_size, "too_large")
+    limit = service.settings.limits.artifact_size
+    return await _receive(request, service, owner=user.owner, sha256=sha256, limit=limit, code="too_large")
 
 
-async def _receive(request: Request, service: Parts, user: User, sha256: str, limit: int, code: str) -> dict[str, int]:
+async def _receive(
+    request: Request, service: Parts, *, owner: str, sha256: str, limit: int, code: str
+) -> dict[str, int]:
     digest, size = hashlib.sha256(), 0
-    descriptor, name = tempfile.mkstemp(prefix="atelier-upload-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise RefusedInput(code, f"The upload is larger than {format_bytes(limit)}.", hint="Send less.")
-                digest.update(part)
-                await asyncio.to_thread(stream.write, part)
+    with tempfile.NamedTemporaryFile(prefix="atelier-upload-") as stream:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise RefusedInput(code, f"The upload is larger than {format_bytes(limit)}.", hint="Send less.")
+            digest.update(part)
+            await asyncio.to_thread(stream.write, part)
+        stream.flush()
         if digest.hexdigest() != sha256:
-            raise RefusedInput(
-                "wrong_digest",
-                f"The bytes sent have the sha256 {digest.hexdigest()}, not {sha256}.",
-                hint="Send them again.",
-            )
-        await asyncio.to_thread(service.blobs.put_file, upload_key(user.owner, sha256), Path(name))
-    finally:
-        Path(name).unlink(missing_ok=True)
+            words = f"The bytes sent have the sha256 {digest.hexdigest()}, not {sha256}."
+            raise RefusedInput("wrong_digest", words, hint="Send them again.")
+        await asyncio.to_thread(service.blobs.put_file, upload_key(owner, sha256), Path(stream.name))
     return {"size_bytes": size}

@@ -101,7 +101,7 @@ def refuse_network_disk(folder: Path) -> None:
 
 
 def file_system_of(folder: Path) -> str:
-    """The kind of file system a folder lies on, as ``/proc/self/mountinfo`` names it; ``unknown`` if it can't be read."""
+    """The kind of file system a folder lies on, as ``/proc/self/mountinfo`` has it, or ``unknown``."""
     try:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:

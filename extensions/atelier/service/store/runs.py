@@ -205,7 +205,7 @@ class RunStore:
         return str(row.owner)
 
     def cancel(self, run_id: str, *, stop_at: datetime) -> Run:
-        """Ask for a run's end: a waiting one is final at once, a live one is told to stop and must be gone by ``stop_at``."""
+        """Ask for a run's end: a waiting one is final at once, a live one is told to be gone by ``stop_at``."""
         with self._db.write() as connection:
             row = run_row(connection, run_id)
             if row is None:
@@ -295,7 +295,7 @@ class RunStore:
 
     # -- what the reconciler reads --------------------------------------------------------------------------------
     def live_attempts(self) -> list[Row[Any]]:
-        """Attempts that are starting or running, joined with their runs (columns of both; the attempt's as ``attempt_*``)."""
+        """Attempts that are starting or running, joined with their runs (the attempt's columns as ``attempt_*``)."""
         columns = [column.label(f"attempt_{column.name}") for column in attempts.c]
         query = (
             select(runs, *columns)
@@ -331,7 +331,7 @@ class RunStore:
             return {RunState(state): count for state, count in connection.execute(query)}
 
     def by_token(self, token_hash: str) -> Row[Any] | None:
-        """The attempt that a run token belongs to, with its run's owner and current attempt; None for an unknown token."""
+        """The attempt that a run token belongs to, with its run's owner; None for an unknown token."""
         query = select(attempts, runs.c.owner, runs.c.project).join(runs, runs.c.id == attempts.c.run_id)
         with self._db.read() as connection:
             return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()

@@ -78,7 +78,9 @@ class Queue:
             free = _free_devices(connection, capacity)
             blocked = False
             for row in _waiting(connection):
-                reason = _obstacle(row, used, by_owner.get(row.owner, _Use()), capacity, quota, free)
+                reason = _obstacle(
+                    row, used=used, own=by_owner.get(row.owner, _Use()), capacity=capacity, quota=quota, free=free
+                )
                 if reason is None and blocked:
                     reason = Reason.WAITS_FOR_CAPACITY
                 if reason is None:
@@ -137,15 +139,20 @@ def _free_devices(connection: Connection, capacity: Capacity) -> dict[str, list[
 
 
 def _obstacle(
-    row: Row[Any], used: _Use, own: _Use, capacity: Capacity, quota: Quota, free: Mapping[str, Sequence[str]]
+    row: Row[Any], *, used: _Use, own: _Use, capacity: Capacity, quota: Quota, free: Mapping[str, Sequence[str]]
 ) -> Reason | None:
-    if _over(quota.runs, own.runs, 1) or _over(quota.cpu, own.cpu, row.cpu) or _over(quota.memory_bytes, own.memory_bytes, row.memory_bytes):  # fmt: skip
+    asked = _Use(1, row.cpu, row.memory_bytes)
+    if _over(quota.runs, own.runs, asked.runs) or _full(quota.cpu, quota.memory_bytes, own, asked):
         return Reason.WAITS_FOR_USER_LIMIT
     if any(count > len(free.get(resource, ())) for resource, count in row.accelerators.items()):
         return Reason.WAITS_FOR_ACCELERATOR
-    if _over(capacity.cpu, used.cpu, row.cpu) or _over(capacity.memory_bytes, used.memory_bytes, row.memory_bytes):
+    if _full(capacity.cpu, capacity.memory_bytes, used, asked):
         return Reason.WAITS_FOR_CAPACITY
     return None
+
+
+def _full(cpu: float | None, memory_bytes: int | None, used: _Use, asked: _Use) -> bool:
+    return _over(cpu, used.cpu, asked.cpu) or _over(memory_bytes, used.memory_bytes, asked.memory_bytes)
 
 
 def _over(limit: float | None, used: float, wanted: float) -> bool:
