@@ -142,7 +142,7 @@ class Recorder:
         --------
         >>> job.log(step=3, loss=0.21, accuracy=0.93)
         """
-        position = "null" if step is None else str(step if type(step) is int else whole_number(step))
+        position = "null" if step is None else str(whole_number(step))
         parts = []
         for name, value in values.items():
             number = value if type(value) is float else number_of(name, value)
@@ -189,7 +189,7 @@ class Recorder:
             if time.monotonic() - said_s >= _TRACK_EVERY_S or done == end:
                 self.progress(done, end)
                 said_s = time.monotonic()
-        if done != end:
+        if done not in {0, end}:
             self.progress(done, end)
 
     def checkpoint(self, path: str | os.PathLike[str], step: SupportsIndex) -> Path:

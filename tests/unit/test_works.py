@@ -166,7 +166,8 @@ class TestNotebook:
     @pytest.mark.parametrize(
         "source",
         [
-            '%matplotlib inline\n!pip install x && echo "it\'s"\nimport os\nos?\n?os\nos.path??\nx = !ls\ny = %env HOME',
+            '%matplotlib inline\n!pip install x && echo "it\'s"\nimport os\nos?\n?os\nos.path??',
+            "x = !ls\ny = %env HOME",
             "%%bash\nfor x in *; do echo $x; done",
             "%%time\nx = 1",
             "if True:\n    !ls\n    %cd /\n",
@@ -346,7 +347,7 @@ class TestFunction:
 
     def test_reexports_are_followed(self, tmp_path: Path) -> None:
         (tmp_path / "pkg/sub").mkdir(parents=True)
-        (tmp_path / "pkg/__init__.py").write_text("from .sub import run as main\nfrom .more import *\n")
+        (tmp_path / "pkg/__init__.py").write_text("from .sub import run as main\nfrom .more import *")
         (tmp_path / "pkg/sub/__init__.py").write_text(
             "try:\n    from pkg.sub.impl import run\nexcept ImportError:\n    pass"
         )
