@@ -55,6 +55,17 @@ class Plan:
     embedded: bool = False
 
 
+class _Server(uvicorn.Server):
+    """uvicorn without its habit of raising a caught signal again at the end, which would skip our own clean-up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 @dataclass
 class _Idle:
     last_call: float
@@ -82,7 +93,7 @@ async def serve(plan: Plan) -> None:
         config = uvicorn.Config(
             create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on"
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         with _note(run_folder / "service.json", plan, path, token_file):
             watcher = asyncio.create_task(_end_when_idle(server, service, idle)) if plan.embedded else None
             await server.serve(sockets=sockets)
@@ -115,7 +126,7 @@ def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list
     return sources
 
 
-async def _end_when_idle(server: uvicorn.Server, service: Service, idle: _Idle) -> None:
+async def _end_when_idle(server: _Server, service: Service, idle: _Idle) -> None:
     while not server.should_exit:
         await asyncio.sleep(1)
         if time.monotonic() - idle.last_call < float(os.environ.get("ATELIER_IDLE_S", IDLE_S)):
