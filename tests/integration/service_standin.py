@@ -112,7 +112,7 @@ def fill(service: Service) -> None:
         service.metric("r-aaaaaaaaa2", step, {"loss": 2.3 * fade + 0.05 + noise * fade, "val_loss": 2.2 * fade + 0.14 + noise,
                        "accuracy": 1 - 0.9 * fade, "val_accuracy": 0.97 - 0.87 * fade + noise / 4, "learning_rate": 1e-3 * 0.98**step})  # fmt: skip
     service.log("r-aaaaaaaaa2", "".join(f"Epoch {n}/5 \x1b[32m{'━' * 20}\x1b[0m loss: {2.3 / n:.3f}\n" for n in range(1, 400)))
-    for path, size, kind in (("confusion.png", 0, "saved"), ("model.pt", 431201, "written"), ("out/history.csv", 1893, "written"),
+    for path, size, kind in (("confusion.png", 20182, "saved"), ("model.pt", 431201, "written"), ("out/history.csv", 1893, "written"),
                              ("checkpoints/step-00000005/weights.npz", 920133, "checkpoint"), ("page.html", 90, "written")):  # fmt: skip
         service.artifact("r-aaaaaaaaa2", path, b"<script>document.title='taken'</script>" if path == "page.html" else random.Random(path).randbytes(size), kind)
     failed = {"kind": "ValueError", "message": "Expected input batch_size (16) to match target batch_size (15).",
@@ -167,14 +167,20 @@ async def train(service: Service, run_id: str, *, epochs: int = 30, epoch_s: flo
     service.put(run)
 
 
-PARITY = [{"format": "onnx", "batch_size": n, "max_abs": a, "max_rel": r, "label_agreement": 1.0, "source_ms": s, "export_ms": e}
-          for n, a, r, s, e in ((1, 1.2e-7, 3.1e-6, 0.61, 0.08), (8, 2.4e-7, 5.0e-6, 0.93, 0.31), (64, 3.6e-7, 9.1e-6, 3.2, 2.2))]  # fmt: skip
+BATCHES = [{"batch": n, "dims": {}, "max_abs": a, "max_rel": r, "labels_equal": 1.0, "within": True}
+           for n, a, r in ((1, 1.2e-7, 3.1e-6), (8, 2.4e-7, 5.0e-6), (64, 3.6e-7, 9.1e-6))]  # fmt: skip
+REPORT = {"size_bytes": 431201, "files": ["onnx/model.onnx"], "batches": BATCHES, "verdict": "equal", "seconds": 2.1,
+          "latency_ms": {"source": 0.61, "exported": 0.08, "batch": 1, "threads": 1},
+          "latency_large_ms": {"source": 3.2, "exported": 2.2, "batch": 64, "threads": 1},
+          "tolerance": {"abs": 1e-4, "rel": 1e-3}, "details": {}}  # fmt: skip
 CARD = {
-    "name": "digits", "framework": "pytorch", "formats": {"onnx": {"files": ["onnx/model.onnx"], "size_bytes": 431201},
-                                                          "torch_export": {"files": ["torch/model.pt2"], "size_bytes": 452001}},
+    "version": 1, "name": "digits", "framework": "pytorch", "frameworks": {"torch": "2.9.1"},
+    "formats": {"onnx": REPORT, "pt2": {**REPORT, "files": ["pt2/model.pt2"], "size_bytes": 452001}},
     "signature": {"inputs": [{"name": "images", "dtype": "float32", "shape": ["batch", 1, 28, 28]}],
                   "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 10]}]},
-    "parity": PARITY, "lineage": {"run": "r-aaaaaaaaa2", "git_revision": "4f1c2aa9be"},
+    "labels": [str(n) for n in range(10)], "metrics": {"accuracy": 0.972},
+    "lineage": {"run": "r-aaaaaaaaa2", "git_revision": "4f1c2aa9be", "git_dirty": False, "datasets": []},
+    "environment": {"python": "3.11.7", "packages": []},
 }  # fmt: skip
 MODEL = {
     "name": "digits", "version": 3, "owner": "ann", "project": "ann", "run": "r-aaaaaaaaa2", "aliases": ["production"],

@@ -23,8 +23,8 @@ interface ChartProps {
   x: XAxis;
 }
 
-const HEIGHT = 190;
-const TOP = 10;
+const HEIGHT = 196;
+const TOP = 16;
 const RIGHT = 14;
 const BOTTOM = 26;
 
@@ -74,7 +74,6 @@ export function Chart(props: ChartProps): JSX.Element {
             {one.name} <b>{numberText(values[index])}</b>
           </span>
         ))}
-        <span className="at-key at-key-x">{xs.length > 0 ? xText(xs[shown] ?? 0, props.x) : ''}</span>
       </figcaption>
       <div
         ref={element}
@@ -115,6 +114,9 @@ function Drawing(props: DrawingProps): JSX.Element {
       {cursorX !== null && (
         <g>
           <line className="at-cursor" x1={geometry.px(cursorX)} x2={geometry.px(cursorX)} y1={TOP} y2={HEIGHT - BOTTOM} />
+          <text className="at-cursor-text" x={geometry.px(cursorX)} y={TOP - 5} textAnchor={anchor(geometry, cursorX)}>
+            {xText(cursorX, props.x)}
+          </text>
           {props.series.map((one, index) => {
             const y = geometry.py(props.values[index] ?? NaN);
             return y === null || Number.isNaN(y) ? null : (
@@ -178,7 +180,7 @@ function measure(props: ChartProps, xs: number[], width: number): Geometry {
   const yScale = makeScale(values, props.scale, 4);
   const yTexts = tickTexts(yScale.ticks);
   const left = 14 + Math.max(...yTexts.map(text => text.length), 2) * 6.4;
-  const xScale = tightScale(xs, Math.max(2, Math.floor((width - left) / 90)));
+  const xScale = tightScale(xs, Math.max(2, Math.floor((width - left) / 60)));
   const xTexts = props.x === 'step' ? tickTexts(xScale.ticks) : xScale.ticks.map(tick => durationText(tick).replace('.0', ''));
   const bottom = HEIGHT - BOTTOM;
   return {
@@ -221,6 +223,12 @@ function valueAt(points: readonly Point[], x: number, axis: XAxis, start: number
 
 function xText(x: number, axis: XAxis): string {
   return axis === 'step' ? `step ${numberText(x)}` : durationText(x);
+}
+
+/** The cursor's text stays within the plot. */
+function anchor(geometry: Geometry, x: number): 'start' | 'middle' | 'end' {
+  const place = geometry.px(x);
+  return place < geometry.left + 30 ? 'start' : place > geometry.width - RIGHT - 30 ? 'end' : 'middle';
 }
 
 function crisp(place: number): number {

@@ -16,19 +16,34 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
   const [picked, setPicked] = useState<Record<string, boolean>>({});
   const [scale, setScale] = useState<ScaleKind>('linear');
   const [x, setX] = useState<XAxis>('step');
+  const [picking, setPicking] = useState(false);
   const first = names.filter(name => !isSystemMetric(name)).slice(0, SHOWN_AT_FIRST);
   const isShown = (name: string): boolean => picked[name] ?? first.includes(name);
   const groups = useMemo(() => grouped(names.filter(isShown), names, props.curves), [names, picked, props.curves]);
   if (names.length === 0) {
     return (
-      <Empty title={props.live ? 'No metrics yet' : 'No metrics were logged'}>
-        Log them in the code with <code>atelier.current_run().log(step=1, loss=0.21)</code>
-      </Empty>
+      <p className="at-quiet at-no-metrics">
+        {props.live ? 'No metrics yet. ' : 'No metrics were logged. '}
+        The code logs them with <code>atelier.current_run().log(step=1, loss=0.21)</code>
+      </p>
     );
   }
   return (
     <section className="at-curves" aria-label="Metrics">
       <div className="at-toolbar">
+        <Button kind="bare" icon={picking ? 'down' : 'next'} expanded={picking} onClick={() => setPicking(!picking)}>
+          Metrics {names.filter(isShown).length} of {names.length}
+        </Button>
+        <div className="at-switches">
+          <Button kind="bare" pressed={x === 'time'} onClick={() => setX(x === 'time' ? 'step' : 'time')}>
+            By time
+          </Button>
+          <Button kind="bare" pressed={scale === 'log'} onClick={() => setScale(scale === 'log' ? 'linear' : 'log')}>
+            Log scale
+          </Button>
+        </div>
+      </div>
+      {picking && (
         <div className="at-chips" role="group" aria-label="Metrics that are shown">
           {names.map(name => (
             <button
@@ -43,15 +58,7 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
             </button>
           ))}
         </div>
-        <div className="at-switches">
-          <Button kind="bare" pressed={x === 'time'} onClick={() => setX(x === 'time' ? 'step' : 'time')}>
-            By time
-          </Button>
-          <Button kind="bare" pressed={scale === 'log'} onClick={() => setScale(scale === 'log' ? 'linear' : 'log')}>
-            Log scale
-          </Button>
-        </div>
-      </div>
+      )}
       <div className="at-charts">
         {groups.map(([title, series]) => (
           <Chart key={title} title={title} series={series} scale={scale} x={x} />

@@ -134,7 +134,7 @@ export function CopyBack(props: { run: string; artifact: string | null; whole?: 
         disabled={state.step === 'busy'}
         onClick={() => void copy()}
       >
-        {props.whole ? 'Executed notebook' : null}
+        {props.whole ? 'Executed notebook' : <span className="at-wide-only">Copy back</span>}
       </Button>
     </>
   );

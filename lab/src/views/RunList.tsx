@@ -43,7 +43,9 @@ export function RunList(props: RunListProps): JSX.Element {
               <th scope="col">State</th>
               <th scope="col">Run</th>
               <th scope="col">Started</th>
-              <th scope="col">Took</th>
+              <th scope="col" className="at-cell-took">
+                Took
+              </th>
               <th scope="col" className="at-cell-metric">
                 Metric
               </th>

@@ -60,7 +60,7 @@ function Known(props: KnownProps): JSX.Element {
   const now = useNow(live);
   const report = [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
   const panes: Pane[] = [
-    { key: 'live', title: 'Metrics and log', body: <Live run={run} data={data} live={live} /> },
+    { key: 'live', title: 'Metrics, log', body: <Live run={run} data={data} live={live} /> },
     { key: 'files', title: `Files${countText(data, run)}`, body: <Files run={run} artifacts={data.artifacts} live={live} /> },
     { key: 'details', title: 'Details', body: <Details run={run} now={now} /> }
   ];
@@ -69,7 +69,7 @@ function Known(props: KnownProps): JSX.Element {
       <Head {...props} now={now} live={live} />
       {live && <ProgressLine run={run} now={now} />}
       {report && run.state === 'failed' && <ErrorCard report={report} />}
-      <Tabs panes={panes} />
+      <Tabs panes={panes} first={run.started_at === null ? 'details' : 'live'} />
     </>
   );
 }
@@ -188,10 +188,11 @@ interface Pane {
   body: JSX.Element;
 }
 
-function Tabs(props: { panes: Pane[] }): JSX.Element {
-  const [picked, setPicked] = useState(props.panes[0]?.key);
+/** `first` is shown until the user picks a pane. */
+function Tabs(props: { panes: Pane[]; first: string }): JSX.Element {
+  const [picked, setPicked] = useState<string | undefined>(undefined);
   const base = useId();
-  const at = Math.max(0, props.panes.findIndex(pane => pane.key === picked));
+  const at = Math.max(0, props.panes.findIndex(pane => pane.key === (picked ?? props.first)));
   const key = (event: KeyboardEvent<HTMLDivElement>): void => {
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     if (step !== 0) {

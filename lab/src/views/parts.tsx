@@ -47,7 +47,13 @@ const SHAPES: Record<string, ReactNode> = {
     </>
   ),
   download: <path d="M8 2.5v7.3m-3-3 3 3 3-3M3 13h10" />,
-  beside: <path d="M9 3.5H3v9.5h7V9.5M6.5 7 13 2.5m-3.5 0H13V6" />,
+  beside: (
+    <>
+      <path d="M2 12.5v-9h4l1.4 1.8H14v7.2z" />
+      <path d="M8 7v3.6m-1.7-1.7L8 10.6l1.7-1.7" />
+    </>
+  ),
+  outside: <path d="M9 3.5H3v9.5h9.5V7M7.5 8.5 13 3m-3.5-.5H13V6" />,
   notebook: (
     <>
       <rect x="3.5" y="2.5" width="9" height="11" rx="1.2" />
@@ -106,6 +112,7 @@ export interface ButtonProps {
   label?: string;
   disabled?: boolean;
   pressed?: boolean;
+  expanded?: boolean;
   onClick: () => void;
 }
 
@@ -117,6 +124,7 @@ export function Button(props: ButtonProps): JSX.Element {
       aria-label={props.label}
       title={props.label}
       aria-pressed={props.pressed}
+      aria-expanded={props.expanded}
       disabled={props.disabled}
       onClick={props.onClick}
     >
