@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -30,6 +32,7 @@ from atelier.archive import unpack_bundle
 from atelier.errors import AtelierError, Unreachable
 
 STOP_GRACE_S = 10.0
+EVENT_FILE_TIMEOUT_S = 120.0
 POLLS = "polls-stop"
 """The recorder leaves this file in the spool when the code asks ``should_stop()``; such code may end by itself."""
 
@@ -220,6 +223,7 @@ class Attempt:
 
     def _deliver(self, result: dict[str, Any]) -> None:
         self._keep_written()
+        self._keep_event_file()
         self.shipper.drain()
         while not self.shipper.is_stale:
             try:
@@ -227,6 +231,18 @@ class Attempt:
                 return
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
+
+    def _keep_event_file(self) -> None:
+        """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
+        metrics, folder = self.place.spool / "metrics.jsonl", self.place.folder / "tensorboard"
+        if not metrics.exists():
+            return
+        argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics), str(folder)]
+        if subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, timeout=EVENT_FILE_TIMEOUT_S).returncode != 0:
+            self.shipper.warn("The metrics could not be written as a TensorBoard event file.")
+            return
+        for path in sorted(folder.iterdir()):
+            self.shipper.ship_file(path, f"tensorboard/attempt-{self.place.orders['attempt']}/{path.name}")
 
     def _keep_written(self) -> None:
         """Keep new and changed files as artifacts; the first one over the limit ends it, and is named."""

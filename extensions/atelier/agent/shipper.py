@@ -15,6 +15,7 @@ from typing import Any
 
 from atelier.agent.events import EventReader
 from atelier.agent.family import Family
+from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.place import Place
 from atelier.agent.progress import ProgressMeter
@@ -48,6 +49,7 @@ class Shipper:
         self.last_sign = time.monotonic()
         self.is_stale = False
         self._link, self._place, self._family, self._on_stop = link, place, family, on_stop
+        self._gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
         self._uploads = Uploads(link, place)
         self._events = EventReader(place.spool / "events.jsonl", self._take)
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
@@ -169,11 +171,12 @@ class Shipper:
     def _beat(self) -> None:
         now = time.monotonic()
         if now - self._usage_at >= USAGE_S:
-            self._usage, self._usage_at = self._family.usage(), now
+            self._usage, self._usage_at = self._family.usage() | self._gpus.usage(), now
         news = (self.progress.as_json(), list(self._warnings))
         if now - self._beat_at < HEARTBEAT_S and (news == self._told or now - self._beat_at < TICK_S):
             return
         body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
+        self._usage = {}
         answer = self._link.post("/heartbeat", body)
         self._beat_at, self._told = now, news
         self._warnings = self._warnings[len(news[1]) :]

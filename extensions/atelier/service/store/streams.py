@@ -20,6 +20,9 @@ MOST_POINTS = 500
 """Points kept of a curve; when there are twice as many, every second one goes (the stride doubles)."""
 
 STREAMS = ("log", "metrics")
+SYSTEM = "system/"
+"""Begins the names of the curves that every run has by itself: how it used the machine."""
+
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -108,6 +111,7 @@ class StreamStore:
             values: dict[str, Any] = {"last_seen_at": utcnow()}
             if usage:
                 values["usage"] = dict(usage)
+                _fold_usage(connection, run_id, usage)
             this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
             connection.execute(update(attempts).where(this).values(**values))
             self._note(connection, row, progress, list(warnings), changed=bool(usage))
@@ -161,6 +165,12 @@ def fold_points(connection: Connection, row: Row[Any], points: Iterable[Point]) 
         _fold_one(connection, row.id, name, fresh)
     newest = row.metrics | {name: fresh[-1].value for name, fresh in by_name.items()}
     connection.execute(update(runs).where(runs.c.id == row.id).values(metrics=newest, change=next_change(connection)))
+
+
+def _fold_usage(connection: Connection, run_id: str, usage: Mapping[str, float]) -> None:
+    moment = utcnow().timestamp()
+    for name, value in usage.items():
+        _fold_one(connection, run_id, SYSTEM + name, [Point(SYSTEM + name, None, float(value), moment)])
 
 
 def _fold_one(connection: Connection, run_id: str, name: str, fresh: list[Point]) -> None:
