@@ -28,15 +28,13 @@ class AtelierHandler(APIHandler):
 
     auth_resource = AUTH_RESOURCE
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]  # as in APIHandler itself
         self._track_activity = self.request.method not in {"GET", "HEAD", "OPTIONS"}
         await super().prepare()
         if self.current_user is None:
             raise web.HTTPError(403)
         action = HTTP_METHOD_TO_AUTH_ACTION[str(self.request.method)]
-        allowed = await ensure_async(
-            self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource)
-        )
+        allowed = await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource))
         if not allowed:
             raise web.HTTPError(403, f"User is not authorized to {action} on resource: {self.auth_resource}.")
 

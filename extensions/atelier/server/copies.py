@@ -43,16 +43,17 @@ class CopyOrder:
     @classmethod
     def read(cls, body: dict[str, Any]) -> CopyOrder:
         """An order out of a request's body; RefusedInput ``bad_order`` names the wrong field."""
-        texts = {field: body.get(field) for field in ("run", "artifact", "beside", "name")}
+        texts = {field: body.get(field) for field in ("artifact", "beside", "name")}
         wrong = [field for field, value in texts.items() if not isinstance(value, str | None)]
-        if not isinstance(body.get("replace", False), bool):
-            wrong.append("replace")
-        if not isinstance(texts["run"], str) or not RUN_ID.fullmatch(texts["run"]):
+        run, replace = body.get("run"), body.get("replace", False)
+        if not isinstance(run, str) or not RUN_ID.fullmatch(run):
             wrong.append("run")
-        wrong += sorted(set(body) - {*texts, "replace"})
+        if not isinstance(replace, bool):
+            wrong.append("replace")
+        wrong += sorted(set(body) - {*texts, "run", "replace"})
         if wrong:
             raise RefusedInput("bad_order", f"Wrong or unknown: {', '.join(wrong)}.", hint="Reload the page.")
-        return cls(**texts, replace=body.get("replace", False))
+        return cls(str(run), **texts, replace=replace)
 
 
 async def copy_back(link: ServiceLink, order: CopyOrder, root: Path) -> dict[str, Any]:
@@ -98,14 +99,16 @@ def _notebook_name(run: dict[str, Any]) -> str:
 
 def _folder_of(run: dict[str, Any], order: CopyOrder, root: Path) -> Path:
     """The folder of the run's work if it is below the server's folder, else that of the notebook that shows the run."""
-    submitted = (run.get("source") or {}).get("root")
+    submitted: str | None = (run.get("source") or {}).get("root")
     if submitted:
         folder = Path(submitted) / run["spec"]["work"].get("folder", ".")
         if folder.is_dir() and folder.resolve().is_relative_to(root.resolve()):
             return root / folder.resolve().relative_to(root.resolve())
     if order.beside is None:
         raise NotFound(
-            "no_folder", "The folder that this run was submitted from is not on this server.", hint="Download the file instead."
+            "no_folder",
+            "The folder that this run was submitted from is not on this server.",
+            hint="Download the file instead.",
         )
     return path_below(root, order.beside).parent
 

@@ -23,7 +23,7 @@ SILENCE_S = 60.0
 
 FIRST_WAIT_S = 0.3
 LONGEST_WAIT_S = 10.0
-TYPES = frozenset({"run", "log", "metrics", "artifact", "removed"})
+TYPES = frozenset({"run", "log", "metrics", "artifact", "removed", "resync"})
 
 
 class Listener(Protocol):
@@ -43,7 +43,9 @@ class Event:
 
 async def read_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
     """Events of a ``text/event-stream``; comments and fields of no use here are dropped."""
-    kind, data, last_id = "message", [], None
+    kind = "message"
+    data: list[str] = []
+    last_id: str | None = None
     async for line in lines:
         if not line:
             if data:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -26,7 +26,9 @@ def path_below(root: Path, told: object) -> Path:
         ``no_such_file``.
     """
     if not isinstance(told, str) or "\0" in told or told.startswith("/") or ".." in PurePosixPath(told).parts:
-        raise RefusedInput("bad_path", f"{str(told)[:200]!r} is not a path below the server's folder.", hint="Save the file first.")
+        raise RefusedInput(
+            "bad_path", f"{str(told)[:200]!r} is not a path below the server's folder.", hint="Save the file first."
+        )
     path = root / told
     if not path.exists():
         raise NotFound("no_such_file", f"There is no file {told!r}.", hint="Save it, or reload the file list.")
@@ -43,11 +45,13 @@ def relative_parts(told: str) -> tuple[str, ...]:
     """
     parts = tuple(told.split("/"))
     if any(part in {"", ".", ".."} or "\0" in part or part.startswith(".") for part in parts):
-        raise RefusedInput("bad_path", f"{told[:200]!r} can't be written beside the notebook.", hint="Download it instead.")
+        raise RefusedInput(
+            "bad_path", f"{told[:200]!r} can't be written beside the notebook.", hint="Download it instead."
+        )
     return parts
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_file(folder: Path, parts: tuple[str, ...], *, replace: bool) -> Iterator[BinaryIO]:
     """A file that appears below a folder, whole, when the block ends without an error; else nothing appears.
 
@@ -87,7 +91,9 @@ def _open_folder(folder: Path, parts: tuple[str, ...]) -> int:
             inner = _open_or_make(descriptor, part)
         except OSError as problem:
             raise NotAllowed(
-                "not_a_folder", f"{'/'.join(parts)!r} beside the notebook is not a plain folder.", hint="Rename what is there."
+                "not_a_folder",
+                f"{'/'.join(parts)!r} beside the notebook is not a plain folder.",
+                hint="Rename what is there.",
             ) from problem
         finally:
             os.close(descriptor)
@@ -96,10 +102,8 @@ def _open_folder(folder: Path, parts: tuple[str, ...]) -> int:
 
 
 def _open_or_make(descriptor: int, name: str) -> int:
-    try:
+    with contextlib.suppress(FileExistsError):  # opened below, and refused there if it is a link or a file
         os.mkdir(name, 0o755, dir_fd=descriptor)
-    except FileExistsError:
-        pass  # opened below, and refused there if it is a link or a file
     return os.open(name, _FOLDER, dir_fd=descriptor)
 
 
@@ -121,10 +125,8 @@ def _give_name(descriptor: int, partial: str, parts: tuple[str, ...], *, replace
 
 
 def _forget(descriptor: int, name: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):  # it was renamed, or never made
         os.unlink(name, dir_fd=descriptor)
-    except FileNotFoundError:
-        pass  # it was renamed, or never made
 
 
 def _file_exists(descriptor: int, parts: tuple[str, ...]) -> Conflict:

@@ -1,4 +1,4 @@
-"""Handlers of what the extension does itself: submit, copy back, the root ``home``; ends with the table of addresses."""
+"""Handlers of what the extension does itself, submit and copy back; ends with the table of all addresses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from atelier.errors import RefusedInput, Unavailable
 from atelier.server.base import AtelierHandler
 from atelier.server.copies import CopyOrder, copy_back
 from atelier.server.folders import path_below
+from atelier.server.home_root import HomeHandler, RootsHandler
 from atelier.server.pages import EventsSocket
 from atelier.server.passed import ServiceHandler
 
 SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
-HOME = {"name": "home", "title": "Home", "writable": True}
 
 
 class LocalHandler(AtelierHandler):
@@ -27,7 +27,9 @@ class LocalHandler(AtelierHandler):
         """The folder that the file browser shows; Unavailable when its files are not on this computer."""
         root = getattr(self.contents_manager, "root_dir", "")
         if not root:
-            raise Unavailable("no_local_files", "This server's files are not on its own disk.", hint="Download instead.")
+            raise Unavailable(
+                "no_local_files", "This server's files are not on its own disk.", hint="Download instead."
+            )
         return Path(root)
 
 
@@ -40,7 +42,9 @@ class SubmitHandler(LocalHandler):
         options = {name: value for name, value in body.items() if name != "path" and value is not None}
         unknown = sorted(set(options) - SUBMIT_OPTIONS)
         if unknown:
-            raise RefusedInput("unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}.")
+            raise RefusedInput(
+                "unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}."
+            )
         work = path_below(self.root, body.get("path"))
         run_id = await asyncio.to_thread(_submit, work, options)
         self.feed.wake()
@@ -76,6 +80,8 @@ HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/atelier/events", EventsSocket),
     (r"/atelier/submit", SubmitHandler),
     (r"/atelier/copy-back", CopyHandler),
+    (r"/atelier/api/v1/roots", RootsHandler),
+    (r"/atelier/api/v1/roots/home/(list|preview|file)", HomeHandler),
     (r"/atelier/api/v1/(.*)", ServiceHandler),
     (r"/atelier/(.*)", NoSuchHandler),
 ]

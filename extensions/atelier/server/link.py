@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 
+from atelier.client.address import Address
 from atelier.errors import AtelierError, InternalError, Unreachable
-from atelier.server.endpoint import Endpoint, find_endpoint
-from atelier.wire import WIRE_VERSION, error_from
+from atelier.server.endpoint import find_endpoint
+from atelier.wire import API, WIRE_VERSION, error_from
 
 ANSWER_S = 60.0
 CONNECT_S = 5.0
@@ -19,18 +20,18 @@ SMALL_ANSWER_BYTES = 32 * 2**20
 class ServiceLink:
     """Sends requests to the run service with this user server's token.
 
-    The endpoint is looked up at each request, and the client is made anew when it changed: a restarted embedded
+    The address is looked up at each request, and the client is made anew when it changed: a restarted embedded
     service has another token and another socket. Used on one event loop only.
 
     Parameters
     ----------
     find : callable
-        Gives the endpoint, or raises Unreachable.
+        Gives the address, or raises Unreachable.
     """
 
-    def __init__(self, find: Callable[[], Endpoint] = find_endpoint) -> None:
+    def __init__(self, find: Callable[[], Address] = find_endpoint) -> None:
         self._find = find
-        self._endpoint: Endpoint | None = None
+        self._address: Address | None = None
         self._client: httpx.AsyncClient | None = None
 
     async def open(
@@ -56,11 +57,11 @@ class ServiceLink:
         Unreachable
             ``service_not_running`` or ``service_unreachable``.
         """
-        endpoint = self._find()
-        client = await self._client_of(endpoint)
+        address = self._find()
+        client = await self._client_of(address)
         timeout = httpx.Timeout(connect=CONNECT_S, read=read_s, write=ANSWER_S, pool=CONNECT_S)
-        sent = {"Authorization": f"token {endpoint.token}", "Atelier-Wire": str(WIRE_VERSION), **(headers or {})}
-        request = client.build_request(method, endpoint.api + path, headers=sent, content=content, timeout=timeout)
+        sent = {"Authorization": f"token {address.token}", "Atelier-Wire": str(WIRE_VERSION), **(headers or {})}
+        request = client.build_request(method, address.url + API + path, headers=sent, content=content, timeout=timeout)
         try:
             return await client.send(request, stream=True)
         except httpx.TransportError as problem:
@@ -87,16 +88,16 @@ class ServiceLink:
 
     async def close(self) -> None:
         """Ends all connections; a later request opens new ones."""
-        client, self._client, self._endpoint = self._client, None, None
+        client, self._client, self._address = self._client, None, None
         if client is not None:
             await client.aclose()
 
-    async def _client_of(self, endpoint: Endpoint) -> httpx.AsyncClient:
-        if self._client is None or endpoint != self._endpoint:
+    async def _client_of(self, address: Address) -> httpx.AsyncClient:
+        if self._client is None or address != self._address:
             await self.close()
-            transport = httpx.AsyncHTTPTransport(uds=endpoint.socket, limits=httpx.Limits(max_connections=64))
+            transport = httpx.AsyncHTTPTransport(uds=address.socket_path, limits=httpx.Limits(max_connections=64))
             self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
-            self._endpoint = endpoint
+            self._address = address
         return self._client
 
 

@@ -65,7 +65,9 @@ def run_of(message: Message) -> str | None:
 
 
 def _points(message: Message) -> int:
-    return sum(len(values) for values in message["data"].get("points", {}).values()) if message["type"] == "metrics" else 0
+    return (
+        sum(len(values) for values in message["data"].get("points", {}).values()) if message["type"] == "metrics" else 0
+    )
 
 
 def _joined(older: Message, newer: Message) -> Message:

@@ -28,7 +28,7 @@ class ServiceHandler(AtelierHandler):
 
     _asked: asyncio.Task[httpx.Response] | None = None
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]  # as in APIHandler itself
         await super().prepare()
         path = checked_path(self.request.path.split("/atelier/api/v1/", 1)[1])
         query = f"?{self.request.query}" if self.request.query else ""
@@ -120,10 +120,12 @@ class ServiceHandler(AtelierHandler):
         if not self._headers_written:
             raise unreachable(problem) from problem
         self.log.warning("The run service stopped in the middle of an answer: %s", type(problem).__name__)
-        self.request.connection.stream.close()  # type: ignore[attr-defined]
+        cast(HTTP1Connection, self.request.connection).stream.close()
 
 
 def _too_large(limit_bytes: int) -> RefusedInput:
     return RefusedInput(
-        "too_large", f"The body is larger than {format_bytes(limit_bytes)}.", hint="Submit from a terminal, or send less."
+        "too_large",
+        f"The body is larger than {format_bytes(limit_bytes)}.",
+        hint="Submit from a terminal, or send less.",
     )

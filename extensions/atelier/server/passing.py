@@ -9,13 +9,31 @@ from urllib.parse import unquote_to_bytes
 from atelier.errors import NotFound, RefusedInput
 
 ASKED_HEADERS = frozenset(
-    {"accept", "content-type", "content-length", "idempotency-key", "if-none-match", "if-range", "range", "last-event-id"}
+    {
+        "accept",
+        "content-type",
+        "content-length",
+        "idempotency-key",
+        "if-none-match",
+        "if-range",
+        "range",
+    }
 )
 """What goes to the service. No cookie, no authorization, no forwarding header does."""
 
 TOLD_HEADERS = frozenset(
-    {"content-type", "content-length", "content-disposition", "content-range", "accept-ranges", "etag", "last-modified",
-     "cache-control", "retry-after", "atelier-wire"}
+    {
+        "content-type",
+        "content-length",
+        "content-disposition",
+        "content-range",
+        "accept-ranges",
+        "etag",
+        "last-modified",
+        "cache-control",
+        "retry-after",
+        "atelier-wire",
+    }
 )
 """What comes back. No cookie, no redirect, no permission for other origins does."""
 
@@ -76,4 +94,6 @@ def told_headers(headers: Iterable[tuple[str, str]], *, status: int) -> dict[str
 
 
 def _bad_path(raw: str) -> RefusedInput:
-    return RefusedInput("bad_path", f"{raw[:200]!r} is not a path of the run service.", hint="Use ids and names as listed.")
+    return RefusedInput(
+        "bad_path", f"{raw[:200]!r} is not a path of the run service.", hint="Use ids and names as listed."
+    )
