@@ -108,6 +108,7 @@ class Reason(StrEnum):
     START_FAILED = "start_failed"
     WAITS_FOR_USER_LIMIT = "waits_for_user_limit"
     WAITS_FOR_ACCELERATOR = "waits_for_accelerator"
+    WAITS_FOR_OWN_KERNEL = "waits_for_own_kernel"
     WAITS_FOR_CAPACITY = "waits_for_capacity"
 
 
@@ -145,6 +146,10 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
     Reason.START_FAILED: ("The run could not be started.", "Try again; run 'atelier doctor' if it recurs."),
     Reason.WAITS_FOR_USER_LIMIT: ("Your other runs use all that one user may.", "Wait for one to end, or cancel one."),
     Reason.WAITS_FOR_ACCELERATOR: ("All accelerators of this kind are in use.", "Wait, or pick another machine."),
+    Reason.WAITS_FOR_OWN_KERNEL: (
+        "A notebook kernel of yours holds the accelerator that this run needs.",
+        "Shut that kernel down, or wait until it ends.",
+    ),
     Reason.WAITS_FOR_CAPACITY: ("The machine is busy with other runs.", "Wait, or pick a smaller machine."),
 }
 """Reason → (one plain sentence, one next action)."""

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
-from atelier.service.handlers import agent, catalog, models, roots, runs, uploads
+from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
 
@@ -31,7 +31,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for resource in (catalog, uploads, runs, models, roots, agent):
+    for resource in (catalog, uploads, runs, models, roots, leases, agent):
         app.include_router(resource.router, prefix=API)
     app.middleware("http")(_guard)
     app.add_exception_handler(AtelierError, _atelier_error)
@@ -122,7 +122,7 @@ async def _healthz() -> Response:
 
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
-    await asyncio.to_thread(service.store.queue.held)
+    await asyncio.to_thread(service.store.leases.held)
     return PlainTextResponse("ok")
 
 

@@ -78,6 +78,7 @@ class Reconciler:
         await self._finish_submits()
         await self._watch_live()
         await self._expire_queue()
+        await asyncio.to_thread(self.store.leases.expire, utcnow())
         await self._start_waiting()
 
     # -- submits that a crash cut in two --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atelier.service.store.database import Database, told_database_errors
 from atelier.service.store.files import ArtifactStore, ModelStore
+from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
 from atelier.service.store.runs import NewRun, RunStore
@@ -13,6 +14,7 @@ from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Wait
 __all__ = [
     "Capacity",
     "Claim",
+    "Lease",
     "NewRun",
     "Outcome",
     "Queue",
@@ -38,6 +40,7 @@ class Store:
             migrate(self.database)
         self.runs = RunStore(self.database)
         self.queue = Queue(self.database)
+        self.leases = LeaseStore(self.database)
         self.streams = StreamStore(self.database)
         self.artifacts = ArtifactStore(self.database)
         self.models = ModelStore(self.database)

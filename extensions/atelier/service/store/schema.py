@@ -134,7 +134,9 @@ leases = Table(
     Column("device", String(100), primary_key=True),
     Column("resource", String(100), nullable=False),
     Column("holder", String(100), nullable=False, index=True),
+    Column("owner", String(300), nullable=False),
     Column("since", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
 )
 
 curves = Table(

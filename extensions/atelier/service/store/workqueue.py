@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select
-from sqlalchemy import delete as sql_delete
 
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, RunState
 from atelier.service.store.database import Database, lock_writers
+from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
 from atelier.service.store.schema import attempts, leases, runs
 
@@ -68,19 +68,23 @@ class Queue:
     def claim(self, capacity: Capacity, quota: Quota) -> tuple[Claim | None, list[Wait]]:
         """The first waiting run that fits, claimed; and those before it that don't fit, with the reason.
 
-        A run that waits for capacity holds up the later ones of its own size or larger (first in, first out), so that
-        small runs don't starve a large one; a run that waits for its owner's own limit holds up nobody.
+        A run that waits for capacity holds up all later ones (first in, first out), so that small runs don't starve a
+        large one; a run that waits for its owner's own limit or for an accelerator holds up nobody.
         """
         waits: list[Wait] = []
+        with self._db.read() as connection:
+            if not _waiting(connection):
+                return None, waits
         with self._db.write() as connection:
             lock_writers(connection)
             used, by_owner = _in_use(connection)
             free = _free_devices(connection, capacity)
             blocked = False
             for row in _waiting(connection):
-                reason = _obstacle(
-                    row, used=used, own=by_owner.get(row.owner, _Use()), capacity=capacity, quota=quota, free=free
-                )
+                own = by_owner.get(row.owner, _Use())
+                reason = _obstacle(row, used=used, own=own, capacity=capacity, quota=quota, free=free)
+                if reason is Reason.WAITS_FOR_ACCELERATOR and _own_kernel_holds(connection, row):
+                    reason = Reason.WAITS_FOR_OWN_KERNEL
                 if reason is None and blocked:
                     reason = Reason.WAITS_FOR_CAPACITY
                 if reason is None:
@@ -88,27 +92,6 @@ class Queue:
                 waits.append(Wait(row.id, reason))
                 blocked = blocked or reason is Reason.WAITS_FOR_CAPACITY
         return None, waits
-
-    def lease(self, device: str, resource: str, holder: str) -> bool:
-        """Hold a device for somebody who is not a run (a kernel); False when it is held already by another."""
-        with self._db.write() as connection:
-            lock_writers(connection)
-            row = connection.execute(select(leases).where(leases.c.device == device)).first()
-            if row is None:
-                connection.execute(
-                    insert(leases).values(device=device, resource=resource, holder=holder, since=utcnow())
-                )
-            return row is None or row.holder == holder
-
-    def release(self, holder: str) -> None:
-        """Give back all that somebody holds; nothing when he holds nothing."""
-        with self._db.write() as connection:
-            connection.execute(sql_delete(leases).where(leases.c.holder == holder))
-
-    def held(self) -> dict[str, str]:
-        """Device id → holder."""
-        with self._db.read() as connection:
-            return {row.device: row.holder for row in connection.execute(select(leases))}
 
 
 def _waiting(connection: Connection) -> Sequence[Row[Any]]:
@@ -151,6 +134,12 @@ def _obstacle(
     return None
 
 
+def _own_kernel_holds(connection: Connection, row: Row[Any]) -> bool:
+    kernels = (leases.c.owner == row.owner) & leases.c.holder.startswith(KERNEL)
+    wanted = leases.c.resource.in_(list(row.accelerators))
+    return connection.execute(select(leases.c.device).where(kernels, wanted)).first() is not None
+
+
 def _full(cpu: float | None, memory_bytes: int | None, used: _Use, asked: _Use) -> bool:
     return _over(cpu, used.cpu, asked.cpu) or _over(memory_bytes, used.memory_bytes, asked.memory_bytes)
 
@@ -167,7 +156,7 @@ def _take(connection: Connection, row: Row[Any], free: Mapping[str, Sequence[str
     devices = {resource: list(free[resource][:count]) for resource, count in row.accelerators.items() if count}
     for resource, ids in devices.items():
         for device in ids:
-            lease = {"device": device, "resource": resource, "holder": holder_of(row.id, n), "since": now}
-            connection.execute(insert(leases).values(**lease))
+            lease = {"device": device, "resource": resource, "holder": holder_of(row.id, n), "owner": row.owner}
+            connection.execute(insert(leases).values(**lease, since=now))
     move(connection, row, RunState.STARTING, attempt=n, not_before=None)
     return Claim(row.id, n, token, devices)

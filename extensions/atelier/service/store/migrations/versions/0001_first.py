@@ -27,7 +27,9 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=100), nullable=False),
         sa.Column("resource", sa.String(length=100), nullable=False),
         sa.Column("holder", sa.String(length=100), nullable=False),
+        sa.Column("owner", sa.String(length=300), nullable=False),
         sa.Column("since", sa.DateTime(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("device", name=op.f("pk_leases")),
     )
     op.create_index(op.f("ix_leases_holder"), "leases", ["holder"], unique=False)
