@@ -1,4 +1,4 @@
-"""Accelerators by their id: who holds which. Runs hold theirs from claim to end; kernels hold theirs while they renew."""
+"""Accelerators by their id: who holds which. Runs hold theirs from claim to end, kernels while they renew."""
 
 from __future__ import annotations
 
