@@ -129,7 +129,8 @@ def _code(source: Mapping[str, Any]) -> str:
         if source["git_revision"]
         else ""
     )
-    return f"{source['files']} files, {format_bytes(source['size_bytes'])}{revision}" if source["files"] else ""
+    files = "1 file" if source["files"] == 1 else f"{source['files']} files"
+    return f"{files}, {format_bytes(source['size_bytes'])}{revision}" if source["files"] else ""
 
 
 def logs(options: Namespace, output: Output) -> int:

@@ -1,0 +1,70 @@
+"""What people read: columns that stay aligned, names that can't steer a terminal, times as one says them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from atelier.display import Rows, ago, clean, lasted, progress_text, text_table, width
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+def test_columns_are_aligned_whatever_the_names() -> None:
+    rows = [["plain", "1"], ["日本語", "2"], ["🙂🙂", "3"], ["e\u0301clair", "4"]]
+    lines = text_table(["name", "n"], rows).splitlines()
+    places = {width(line[: line.rindex(line.split()[-1])]) for line in lines}
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", "\x1b[2J", "a\rb", "\u202eabc", "a\u2028b", "\x00", "tab\t"])
+def test_a_name_can_not_steer_a_terminal(hostile: str) -> None:
+    shown = clean(hostile)
+    assert shown.isprintable()
+    assert "?" in shown
+
+
+def test_long_cells_are_cut() -> None:
+    assert width(clean("日" * 100)) <= 48
+    assert clean("x" * 48) == "x" * 48
+    assert clean("x" * 49) == "x" * 47 + "…"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "just now"), (1, "just now"), (5.4, "5 s ago"), (59, "59 s ago"), (61, "1 min ago"), (3599, "59 min ago"),
+     (3725, "1 h ago"), (90_000, "1 d ago")],
+)  # fmt: skip
+def test_times_are_relative(seconds: float, text: str) -> None:
+    then = NOW - timedelta(seconds=seconds)
+    assert ago(then, NOW) == text
+    assert ago(then.isoformat().replace("+00:00", "Z"), NOW) == text
+
+
+def test_what_did_not_begin_took_nothing() -> None:
+    assert ago(None) == "-"
+    assert lasted({"started_at": None, "ended_at": None}) == "-"
+    assert lasted({"started_at": "2026-05-04T11:59:00Z", "ended_at": "2026-05-04T12:00:05Z"}) == "1 min 5 s"
+    assert lasted({"started_at": "2026-05-04T11:59:00Z", "ended_at": None}, NOW) == "1 min"
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (None, ""),
+        ({"done": 3, "total": None, "left_s": None}, "3"),
+        ({"done": 3, "total": 5, "left_s": None}, "3/5 60 %, time left unknown"),
+        ({"done": 3, "total": 5, "left_s": 12.2}, "3/5 60 %, 12 s left"),
+        ({"done": 5, "total": 5, "left_s": None}, "5/5 100 %"),
+    ],
+)
+def test_time_left_is_said_only_where_it_is_known(progress: dict[str, float] | None, text: str) -> None:
+    assert progress_text(progress) == text
+
+
+def test_rows_show_themselves_escaped() -> None:
+    rows = Rows([{"n": "<b>&"}], {"name": lambda row: row["n"]}, empty="nothing")
+    assert rows._repr_html_().count("&lt;b&gt;&amp;") == 1
+    assert repr(rows) == "name\n<b>&"
+    assert repr(Rows([], {"name": str}, empty="nothing")) == "nothing"
