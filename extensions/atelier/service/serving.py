@@ -106,7 +106,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     home = plan.home
     settings = load_settings(home / "atelier.yaml")
     store = Store(settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}")
-    blobs = open_blobs(settings.blobs or f"file://{make_private(home / 'blobs')}")
+    blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = effective_catalog(settings, home)
     feed, streams, models = Feed(store), Streams(store, blobs), ModelManager(store, blobs)

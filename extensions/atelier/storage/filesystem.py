@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from atelier.storage.base import BlobStore, checked_key
+
+PART = ".part-"
+"""Names that begin so are not finished; an agent's `store` uses the same."""
 
 
 class FilesystemBlobs(BlobStore):
@@ -27,13 +32,13 @@ class FilesystemBlobs(BlobStore):
         self._replace(key, lambda stream: stream.write(data))
 
     def put_file(self, key: str, source: Path) -> None:
-        with source.open("rb") as reader:
+        with _only_files(source.name), source.open("rb") as reader:
             self._replace(key, lambda stream: shutil.copyfileobj(reader, stream, 1 << 20))
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
         target = self.path(key)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".part-", dir=target.parent)
+        descriptor, name = tempfile.mkstemp(prefix=PART, dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 fill(stream)
@@ -45,36 +50,52 @@ class FilesystemBlobs(BlobStore):
             raise
 
     def open(self, key: str) -> BinaryIO:
-        return self.path(key).open("rb")
+        with _only_files(key):
+            return self.path(key).open("rb")
 
     def size_bytes(self, key: str) -> int:
-        return self.path(key).stat().st_size
+        with _only_files(key):
+            status = self.path(key).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(key)
+        return status.st_size
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
     def keys(self, prefix: str) -> Iterator[str]:
-        folder = self.path(prefix)
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            for name in sorted(files):
-                if not name.startswith(".part-"):
-                    yield (Path(place) / name).relative_to(self.root).as_posix()
+        found = (
+            (Path(place) / name).relative_to(self.root).as_posix()
+            for place, _, files in os.walk(self.path(prefix))
+            for name in files
+            if not name.startswith(PART)
+        )
+        yield from sorted(found)
 
     def copy(self, source: str, target: str) -> None:
         self.put_file(target, self.path(source))
 
     def delete(self, prefix: str) -> None:
         path = self.path(prefix)
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        while path.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # another one removes it too
+                shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
-        return f"file://{self.path(key)}"
+        return self.path(key).as_uri()
 
     def write_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         path = self.path(key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return f"file://{path}"
+        return path.as_uri()
+
+
+@contextlib.contextmanager
+def _only_files(key: str) -> Iterator[None]:
+    """A folder, or a name below a file, is a key that isn't there."""
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError) as problem:
+        raise FileNotFoundError(key) from problem

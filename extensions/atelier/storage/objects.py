@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -33,9 +34,11 @@ class ObjectBlobs(BlobStore):
         self._fs.pipe_file(self._name(key), data)
 
     def put_file(self, key: str, source: Path) -> None:
-        self._fs.put_file(str(source), self._name(key))
+        with source.open("rb"):  # some file systems make an empty object before they look for the source
+            self._fs.put_file(str(source), self._name(key))
 
     def open(self, key: str) -> BinaryIO:
+        self._info(key)
         return cast(BinaryIO, self._fs.open(self._name(key), "rb"))
 
     def size_bytes(self, key: str) -> int:
@@ -52,15 +55,25 @@ class ObjectBlobs(BlobStore):
 
     def keys(self, prefix: str) -> Iterator[str]:
         start = len(self._root) + 1
-        for name in sorted(self._fs.find(self._name(prefix))):
-            yield str(name)[start:]
+        for name in self._found(prefix):
+            if name != self._name(prefix):
+                yield name[start:]
+
+    def _found(self, prefix: str) -> list[str]:
+        return sorted(str(name) for name in self._fs.find(self._name(prefix)))
 
     def copy(self, source: str, target: str) -> None:
+        self._info(source)
         self._fs.cp_file(self._name(source), self._name(target))
 
     def delete(self, prefix: str) -> None:
-        if self._fs.exists(self._name(prefix)):
-            self._fs.rm(self._name(prefix), recursive=True)
+        # One by one: fsspec's `rm` takes brackets and stars in a name as a pattern, and would remove what it fits.
+        for name in self._found(prefix):
+            with contextlib.suppress(FileNotFoundError):  # another one removes it too
+                self._fs.rm_file(name)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        return bytes(self._fs.cat_file(self._name(key), offset, None if length is None else offset + length))
 
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         return self._signed(key, lifetime_s, "get_object")
