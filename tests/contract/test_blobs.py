@@ -1,0 +1,88 @@
+"""Both blob stores pass the one suite; the folder also keeps its word when its writer is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from atelier.agent.place import fetch, store
+from atelier.errors import Unavailable
+from atelier.storage import BlobStore, FilesystemBlobs, open_blobs
+from atelier.storage.objects import ObjectBlobs
+from atelier.testing.blobs import ODD_KEYS, BlobStoreContract
+
+WRITER = """
+import sys
+from atelier.storage import open_blobs
+blobs = open_blobs(sys.argv[1])
+for n in range(10**6):
+    blobs.write("key", bytes([n % 256]) * (8 << 20))
+    print(n, flush=True)
+"""
+
+
+class TestFilesystemBlobs(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self, tmp_path: Path) -> BlobStore:
+        return open_blobs((tmp_path / "ein Ordner #1 mit 100%").as_uri())
+
+    def test_it_is_the_folder_that_the_url_names(self, tmp_path: Path) -> None:
+        blobs = open_blobs((tmp_path / "100% mine").as_uri())
+        assert isinstance(blobs, FilesystemBlobs)
+        blobs.write("x", b"y")
+        assert (tmp_path / "100% mine" / "x").read_bytes() == b"y"
+
+    def test_only_its_owner_may_look_inside(self, blobs: FilesystemBlobs) -> None:
+        blobs.write("a/b/c", b"secret")
+        for path in (blobs.root, blobs.root / "a/b/c"):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+    @pytest.mark.parametrize("key", ODD_KEYS)
+    def test_an_agent_stores_and_fetches_by_url(self, blobs: FilesystemBlobs, tmp_path: Path, key: str) -> None:
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.write_bytes(key.encode())
+        store(source, blobs.write_url(key))
+        assert blobs.read(key) == key.encode()
+        fetch(blobs.read_url(key), target)
+        assert target.read_bytes() == key.encode()
+
+    def test_a_killed_writer_leaves_the_old_bytes_or_the_new(self, blobs: FilesystemBlobs) -> None:
+        for delay_s in (0.0, 0.005, 0.01, 0.02):
+            writer = subprocess.Popen(
+                [sys.executable, "-c", WRITER, blobs.root.as_uri()], stdout=subprocess.PIPE, text=True
+            )
+            with writer:
+                assert writer.stdout is not None
+                assert writer.stdout.readline(), "the writer ended before it had written"
+                time.sleep(delay_s)
+                writer.kill()
+            data = blobs.read("key")
+            assert len(data) == 8 << 20
+            assert set(data) == {data[0]}
+            assert list(blobs.keys("key")) == []
+
+
+class TestObjectBlobs(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self) -> BlobStore:
+        return open_blobs(f"memory://{uuid.uuid4().hex}/blobs")
+
+    def test_any_other_scheme_is_an_object_store(self, blobs: BlobStore) -> None:
+        assert isinstance(blobs, ObjectBlobs)
+
+    def test_two_stores_at_one_place_see_the_same(self) -> None:
+        place = f"memory://{uuid.uuid4().hex}"
+        open_blobs(place).write("a/b", b"x")
+        assert open_blobs(place).read("a/b") == b"x"
+        assert open_blobs(f"{place}/a").read("b") == b"x"
+
+    def test_a_scheme_that_no_library_knows_is_said(self) -> None:
+        with pytest.raises(Unavailable, match="nosuchscheme") as caught:
+            open_blobs("nosuchscheme://bucket/x")
+        assert caught.value.code == "blob_store_unknown"
+        assert caught.value.hint
