@@ -1,4 +1,4 @@
-"""A whole platform in a temporary home for tests: `atelier up` as a process, and people who log in over HTTP as a browser does."""
+"""A whole platform in a temporary home: `atelier up` as a process, and people who log in over HTTP as browsers do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from urllib.parse import urlsplit
 import httpx
 
 from atelier import processes
-from atelier.hub.site import Site, free_port
+from atelier.hub.site import Site, free_port, safe_name
 
 START_TIMEOUT_S = 40
-UP = "import os, sys; from pathlib import Path; from atelier.up import main; sys.exit(main(int(sys.argv[1]), Path(os.environ['ATELIER_HOME'])))"
+UP = """
+import os, sys
+from pathlib import Path
+from atelier.up import main
+sys.exit(main(int(sys.argv[1]), Path(os.environ["ATELIER_HOME"])))
+"""
 Found = TypeVar("Found")
 
 
@@ -44,6 +49,7 @@ class Platform:
     folder: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
+    clients: list[httpx.Client] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -71,7 +77,14 @@ class Platform:
     def write_image(self, name: str, *, python: str = sys.executable) -> None:
         """Note an image as `make env` does; its interpreter is by default the one of the tests."""
         self.environ()
-        note = {"name": name, "title": name.title(), "framework": name, "version": "1.2.3", "python": python, "lock_sha256": "ab" * 32}
+        note = {
+            "name": name,
+            "title": name.title(),
+            "framework": name,
+            "version": "1.2.3",
+            "python": python,
+            "lock_sha256": "ab" * 32,
+        }
         (self.home / "envs" / f"{name}.json").write_text(json.dumps(note))
 
     def popen(self, *, port: int | None = None, **environ: str) -> subprocess.Popen[str]:
@@ -83,7 +96,6 @@ class Platform:
     def start(self) -> list[str]:
         """Start, and give the three lines that say it is ready."""
         self.process = self.popen()
-        os.set_blocking(self.process.stdout.fileno(), True)  # type: ignore[union-attr]
         lines = [self.process.stdout.readline().strip() for _ in range(3)]  # type: ignore[union-attr]
         assert lines[2], f"atelier up ended: {self.process.communicate(timeout=20)}"
         return lines
@@ -114,9 +126,14 @@ class Platform:
     def login(self, name: str, *, password: str | None = None) -> Person:
         """Somebody who has logged in at the login page."""
         client = httpx.Client(base_url=self.url, follow_redirects=True, timeout=30)
+        self.clients.append(client)
         page = client.get("/hub/login")
         page.raise_for_status()
-        form = {"username": name, "password": password or self.site.secret("password"), "_xsrf": client.cookies["_xsrf"]}
+        form = {
+            "username": name,
+            "password": password or self.site.secret("password"),
+            "_xsrf": client.cookies["_xsrf"],
+        }
         answer = client.post("/hub/login", data=form, params={"next": "/hub/home"})
         return Person(self, name, client, answer.status_code, str(answer.url))
 
@@ -145,22 +162,34 @@ class Person:
         body = {} if options is None else {"json": {"user_options": options}}
         return self.api("POST", f"users/{self.name}/server", **body)
 
-    def server(self) -> httpx.Response:
-        """The status of the running server, through the proxy, with the session's cookies."""
-        return self.client.get(f"/user/{self.name}/api/status", headers={"Sec-Fetch-Mode": "navigate"})
+    def open_lab(self) -> httpx.Response:
+        """JupyterLab's page through the proxy, after the round of OAuth that a browser makes."""
+        return self.client.get(f"/user/{self.name}/lab")
 
     def wait_until_ready(self) -> None:
         """Return when the hub says that the server is ready."""
-        wait_for("a ready server", lambda: self.api("GET", f"users/{self.name}").json().get("server"), timeout_s=START_TIMEOUT_S)
+        wait_for(
+            "a ready server",
+            lambda: self.api("GET", f"users/{self.name}").json().get("server"),
+            timeout_s=START_TIMEOUT_S,
+        )
+
+    @property
+    def server_pid(self) -> int:
+        """The process of the running server."""
+        mark = f"ATELIER_SERVER={self.platform.home}/run/servers/{safe_name(self.name)}".encode()
+        pids = wait_for("the server's process", lambda: processes.marked(mark.__eq__))
+        return next(pid for pid in pids if b"singleuser" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
     def server_environ(self) -> dict[str, str]:
         """The environment of the running server's process."""
-        pid = wait_for("the server's process", lambda: self.platform.pid_of("jupyterhub.singleuser"))
-        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        pairs = Path(f"/proc/{self.server_pid}/environ").read_bytes().decode().split("\0")
         return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
     def _xsrf(self, path: str) -> str:
-        return next(cookie.value or "" for cookie in self.client.cookies.jar if cookie.name == "_xsrf" and cookie.path == path)
+        return next(
+            cookie.value or "" for cookie in self.client.cookies.jar if cookie.name == "_xsrf" and cookie.path == path
+        )
 
 
 @contextmanager
@@ -173,6 +202,10 @@ def running_platform(folder: Path, *, images: tuple[str, ...] = ("pytorch",)) ->
         platform.start()
         yield platform
     finally:
+        for client in platform.clients:
+            client.close()
         if platform.process and platform.process.poll() is None:
             platform.stop()
+        left = platform.processes()
         processes.end(platform.processes, patience_s=2)
+        assert not left, f"left behind: {left}"

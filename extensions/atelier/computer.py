@@ -40,7 +40,10 @@ def this_computer(environ: Mapping[str, str] | None = None) -> Computer:
 
 @functools.cache
 def nvidia_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that ``nvidia-smi`` lists; none where it is missing or fails. Asked once per process: it takes up to a second."""
+    """The GPUs that ``nvidia-smi`` lists; none where it is missing or fails.
+
+    Asked once per process, for it takes up to a second.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()

@@ -1,4 +1,4 @@
-"""The catalog of one machine: what ``atelier.yaml`` lists, else what is installed here and what this computer can give."""
+"""The catalog of one machine: what ``atelier.yaml`` lists, else what is installed and what this computer has."""
 
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ def derived_machines(computer: Computer) -> tuple[Machine, ...]:
     if computer.cpu_count > small.cpu or most_bytes > small.memory:
         machines.append(Machine(name="cpu-large", cpu=computer.cpu_count, memory=most_bytes))
     count = max(1, len(computer.gpus))
-    share = {"cpu": max(1, computer.cpu_count // count), "memory": max(GIB, most_bytes // count // GIB * GIB)}
-    machines.append(Machine(name="gpu-1", accelerators={NVIDIA_GPU: 1}, **share))
+    cores, share_bytes = max(1, computer.cpu_count // count), max(GIB // 2, most_bytes // count // GIB * GIB)
+    machines.append(Machine(name="gpu-1", cpu=cores, memory=share_bytes, accelerators={NVIDIA_GPU: 1}))
     if count > 1:
-        whole = {"cpu": computer.cpu_count, "memory": most_bytes}
-        machines.append(Machine(name=f"gpu-{count}", accelerators={NVIDIA_GPU: count}, **whole))
+        all_of_them = {NVIDIA_GPU: count}
+        machines.append(
+            Machine(name=f"gpu-{count}", cpu=computer.cpu_count, memory=most_bytes, accelerators=all_of_them)
+        )
     return tuple(machine.model_copy(update={"title": title_of(machine)}) for machine in machines)
 
 
@@ -95,7 +97,8 @@ def availability(entry: Image | Machine, computer: Computer | None = None) -> st
     if entry.cpu > computer.cpu_count:
         return f"It needs {entry.cpu:g} cores, and this computer has {computer.cpu_count}."
     if entry.memory > computer.memory_bytes:
-        return f"It needs {format_bytes(entry.memory)} of memory, and this computer has {format_bytes(computer.memory_bytes)}."
+        needed, there = format_bytes(entry.memory), format_bytes(computer.memory_bytes)
+        return f"It needs {needed} of memory, and this computer has {there}."
     for kind, count in entry.accelerators.items():
         found = len(computer.gpus) if kind == NVIDIA_GPU else 0
         if found == 0:
@@ -114,7 +117,7 @@ def _why_no_image(image: Image) -> str | None:
 
 
 def shipped(name: str) -> Path | None:
-    """A file or folder that ships beside the package: in its checkout, in the checkout around ``.venv``, else below ``share``."""
+    """What ships beside the package: in its checkout, in the checkout around ``.venv``, else below ``share``."""
     prefix = Path(sys.prefix)
     places = (Path(__file__).resolve().parents[2] / name, prefix.parent / name, prefix / "share" / "atelier" / name)
     return next((place for place in places if place.exists()), None)

@@ -17,13 +17,8 @@ KILL_PATIENCE_S = 5.0
 
 def marked(is_mark: Callable[[bytes], bool]) -> list[int]:
     """Ids of this account's processes with an environment entry (``b"NAME=value"``) that fits; never this one."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            environment = _environment(int(entry.name))
-            if any(is_mark(each) for each in environment):
-                found.append(int(entry.name))
-    return found
+    others = (pid for pid in _pids() if pid != os.getpid())
+    return [pid for pid in others if any(is_mark(entry) for entry in _environment(pid))]
 
 
 def end(find: Callable[[], Iterable[int]], *, patience_s: float) -> None:
@@ -54,10 +49,10 @@ def started_at(pid: int) -> str:
 def port_holder(port: int) -> str:
     """Who listens on a TCP port, in words; of other accounts' processes only that they are others'."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and wanted & _open_sockets(entry.name):
-            words = Path(f"/proc/{entry.name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            return f"process {entry.name} ({words[:80]})"
+    for pid in _pids():
+        if wanted & _open_files(pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            return f"process {pid} ({words[:80]})"
     return "another account's process"
 
 
@@ -90,8 +85,20 @@ def _listening_inodes(port: int) -> set[str]:
     return inodes
 
 
-def _open_sockets(pid: str) -> set[str]:
+def _open_files(pid: int) -> set[str]:
     try:
-        return {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
+        numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return set()
+    return {_file_behind(pid, number) for number in numbers}
+
+
+def _file_behind(pid: int, number: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except OSError:
+        return ""
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]

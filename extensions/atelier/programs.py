@@ -28,7 +28,9 @@ def programs_of(site: Site) -> list[Program]:
     """
     common = {"ATELIER_HOME": str(site.home), "PYTHONUNBUFFERED": "1"}
     return [
-        Program("proxy", proxy_command(site), site.run_folder / "proxy.log", _proxy_environ(site), 3.0, lambda: _mend(site)),
+        Program(
+            "proxy", proxy_command(site), site.run_folder / "proxy.log", _proxy_environ(site), 3.0, lambda: _mend(site)
+        ),
         Program("run service", service_command(site), site.run_folder / "service.log", common | _service_environ(site)),
         Program("hub", hub_command(), site.run_folder / "hub.log", common),
     ]
@@ -66,7 +68,17 @@ def node() -> str:
 def service_command(site: Site) -> tuple[str, ...]:
     """The run service, on its Unix socket and a loopback port."""
     port = str(site.ports.service)
-    return (sys.executable, "-m", "atelier.service", "--home", str(site.home), "--port", port, "--hub", site.hub_api_url)
+    return (
+        sys.executable,
+        "-m",
+        "atelier.service",
+        "--home",
+        str(site.home),
+        "--port",
+        port,
+        "--hub",
+        site.hub_api_url,
+    )
 
 
 def hub_command() -> tuple[str, ...]:

@@ -1,18 +1,19 @@
 """Keeps a few programs alive: starts them, restarts one that ends, stops them in order.
 
-A program gets SIGTERM when the supervisor itself dies (``PR_SET_PDEATHSIG``), so a killed supervisor leaves nothing that holds a port.
+A program gets SIGTERM when the supervisor itself dies (``PR_SET_PDEATHSIG``): a killed supervisor leaves nothing that
+holds a port.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
 STEADY_AFTER_S = 30.0
 LOG_LIMIT_BYTES = 10 * 2**20
+CANNOT_START = 127
 _PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
@@ -45,7 +47,7 @@ class Keeper:
         self.failures = 0
         self._say = say
         self._process: Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -59,7 +61,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """End the program: SIGTERM, and SIGKILL when its patience is over; calling it twice is harmless."""
-        self._stopping = True
+        self._stopping.set()
         if self._task is None:
             return
         self.signal(signal.SIGTERM)
@@ -74,30 +76,30 @@ class Keeper:
             self._process.send_signal(number)
 
     async def _keep(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             began = time.monotonic()
             status = await self._run_once()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             steady = time.monotonic() - began > STEADY_AFTER_S
             self.failures = 1 if steady else self.failures + 1
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.failures - 1))
             if pause_s < LONGEST_PAUSE_S or self.failures % 20 == 0:
                 self._say(f"The {self.program.name} {_ending(status)}; starting it again. Its log: {self.program.log}")
-            await self._pause(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def _run_once(self) -> int:
-        process = self._process = await _start(self.program)
-        if self._stopping:
+        try:
+            process = self._process = await _start(self.program)
+        except OSError as problem:
+            self._say(f"The {self.program.name} can't be started: {problem}")
+            return CANNOT_START
+        if self._stopping.is_set():
             process.terminate()
         elif self.failures and self.program.after_restart:
             await self.program.after_restart()
         return await process.wait()
-
-    async def _pause(self, pause_s: float) -> None:
-        deadline = time.monotonic() + pause_s
-        while not self._stopping and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
 
 
 async def _start(program: Program) -> Process:
@@ -118,7 +120,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open_log(path: Path) -> Iterator[int]:
     if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
         path.replace(path.with_name(f"{path.name}.1"))

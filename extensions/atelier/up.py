@@ -1,4 +1,4 @@
-"""``atelier up``: one command that runs proxy, run service and hub on this computer, and stops all but the runs at Ctrl-C."""
+"""``atelier up``: runs proxy, run service and hub on this computer, and stops all but the runs at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOPELESS_FAILURES = 4
 
 
 def main(port: int, home: Path) -> int:
-    """Run the platform of one home in the foreground until Ctrl-C or SIGTERM; three lines on stdout say when it is ready.
+    """Run the platform of one home in the foreground until Ctrl-C or SIGTERM; three lines on stdout say it is ready.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _prepare(home: Path, port: int) -> Site:
 
 
 def _choose_ports(home: Path, public: int) -> Ports:
-    """The ports of the last start; another one for an inner port that is taken, as long as no user server carries it."""
+    """The ports of the last start; another for an inner one that is taken, unless a user server carries it."""
     if not _becomes_free(public):
         raise Conflict(
             "port_taken",
@@ -188,7 +188,8 @@ async def _wait_until_ready(site: Site, keepers: list[Keeper], stop: asyncio.Eve
         broken = [each for each in keepers if each.failures >= HOPELESS_FAILURES and each.program.name != "run service"]
         if broken or time.monotonic() > deadline:
             program = (broken or keepers)[-1].program
-            _say(f"Atelier can't start: the {program.name} does not stay up. The end of {program.log}:\n{log_tail(program.log)}")
+            tail = f"The end of {program.log}:\n{log_tail(program.log)}"
+            _say(f"Atelier can't start: the {program.name} does not stay up. {tail}")
             return False
         await asyncio.sleep(0.05)
     return False
@@ -214,5 +215,3 @@ def _announce(site: Site) -> None:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-

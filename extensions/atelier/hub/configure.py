@@ -1,4 +1,4 @@
-"""Everything that JupyterHub is told: proxy and run service are external to it, servers outlive it, one password opens it."""
+"""What JupyterHub is told: proxy and run service are external to it, servers outlive it, one password opens it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _configure_proxy(c: Any, site: Site) -> None:
 
 
 def _configure_login(c: Any, site: Site) -> None:
-    """One generated password for every name; the hub's own administration has a name and a longer password of its own."""
+    """One generated password for every name; the hub's administration has a name and a longer password of its own."""
     c.JupyterHub.authenticator_class = "shared-password"
     c.SharedPasswordAuthenticator.user_password = site.secret("password")
     c.SharedPasswordAuthenticator.admin_password = site.secret("admin_password")
@@ -78,7 +78,7 @@ def _configure_login(c: Any, site: Site) -> None:
 
 
 def administrator() -> str:
-    """The hub name that opens the hub's administration; never the login name, which logs in with the common password."""
+    """The hub name that opens the administration; never the login name, which has the common password."""
     return "admin" if login_name() != "admin" else "hub-admin"
 
 

@@ -22,13 +22,24 @@ class Pick:
     image: Image
     machine: Machine
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The choice as server options."""
+        return {"image": self.image.name, "machine": self.machine.name}
+
 
 @dataclass(frozen=True)
 class Card:
-    """One thing to pick: ``facts`` are (label, value) pairs, ``why`` says why it can't be had now."""
+    """One thing to pick.
+
+    ``facts`` are (label, value) pairs, ``family`` colours the card, ``why`` says why the thing can't be had now.
+    """
 
     name: str
     title: str
+    subtitle: str
+    summary: str
+    family: str
     facts: tuple[tuple[str, str], ...]
     price: str
     why: str | None
@@ -98,7 +109,10 @@ def image_cards(catalog: Catalog, options: object, groups: Iterable[str], comput
         Card(
             name=image.name,
             title=image.title or image.name,
-            facts=_present([("Framework", f"{image.framework} {image.version}".strip())]),
+            subtitle="",
+            summary=image.title or image.name,
+            family=image.framework.lower(),
+            facts=_present([("Framework", image.framework), ("Version", image.version)]),
             price="",
             why=availability(image, computer),
             chosen=image.name == chosen,
@@ -115,7 +129,10 @@ def machine_cards(catalog: Catalog, options: object, groups: Iterable[str], comp
     return [
         Card(
             name=machine.name,
-            title=machine.title or title_of(machine),
+            title=machine.name,
+            subtitle="" if machine.title == title_of(machine) else machine.title,
+            summary=f"{machine.name} ({title_of(machine)})",
+            family="",
             facts=_machine_facts(machine, computer),
             price=f"{machine.price_per_hour:g} / hour" if machine.price_per_hour else "free",
             why=availability(machine, computer),
@@ -149,5 +166,3 @@ def _machine_facts(machine: Machine, computer: Computer) -> tuple[tuple[str, str
 
 def _present(facts: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((label, value) for label, value in facts if value)
-
-

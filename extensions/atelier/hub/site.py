@@ -1,4 +1,4 @@
-"""One machine's platform as a place: its folders, its ports (chosen once and kept) and its secrets (made once, 0600)."""
+"""One machine's platform as a place: folders, ports (chosen once and kept) and secrets (made once, 0600)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 _SECRET_BYTES = {"password": 9, "cookie_secret": 32}
 _TOKEN_BYTES = 32
-"""`secrets.token_urlsafe(32)` has 43 characters; the hub takes tokens of up to 64, and administrators' passwords from 32 on."""
+"""43 characters of `secrets.token_urlsafe`: the hub wants at most 64 in a token, at least 32 in an admin's password."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Site:
         (self.home / "secrets").chmod(0o700)
 
     def secret_file(self, name: str) -> Path:
-        """The 0600 file of a secret (``password``, ``admin_password``, ``cookie_secret``, ``proxy_token``, ``service_token``)."""
+        """The 0600 file of a secret, made at the first call: a password, the cookie secret, or a token."""
         path = self.home / "secrets" / name
         if not path.exists():
             count = _SECRET_BYTES.get(name, _TOKEN_BYTES)
@@ -136,6 +136,6 @@ def free_port() -> int:
 
 
 def safe_name(name: str) -> str:
-    """A user name as one part of a path: all but ``a-z 0-9 -`` as ``_`` and two hexadecimal digits per byte; never two names alike."""
+    """A user name as one part of a path, never the same for two: all but ``a-z 0-9 -`` becomes ``_`` and a byte."""
     kept = "abcdefghijklmnopqrstuvwxyz0123456789-"
     return "".join(char if char in kept else "".join(f"_{byte:02x}" for byte in char.encode()) for char in name)

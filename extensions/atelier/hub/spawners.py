@@ -1,4 +1,4 @@
-"""Starts user servers as local processes: a checked choice, the image's kernel, and back as soon as the server listens."""
+"""Starts user servers as local processes: a checked choice, the image's kernel, back once the server listens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ POLL_S = 0.02
 LEFTOVER_PATIENCE_S = 2.0
 ENVIRONMENT_KEPT = (
     *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SHELL", "SSH_AUTH_SOCK"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *(
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+    ),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "UV_INDEX_URL", "UV_DEFAULT_INDEX"),
     *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
 )
@@ -46,13 +55,17 @@ class ServerDied(Exception):
     def __init__(self, status: int, log: Path) -> None:
         super().__init__(f"The server ended with code {status}; its log is {log}")
         tail = log_tail(log, lines=3)
-        self.jupyterhub_message = f"The server ended with code {status} before it answered. Its log, {log}, ends: {tail}"
+        self.jupyterhub_message = (
+            f"The server ended with code {status} before it answered. Its log, {log}, ends: {tail}"
+        )
 
 
-class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
+class LocalSpawner(SimpleLocalProcessSpawner):
     """User servers as processes of this account, one ``Workplace`` each."""
 
     atelier_home = Unicode(help="ATELIER_HOME of the platform.").tag(config=True)
+    pid: int
+    user_options: dict[str, Any]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,6 +106,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
         """
         try:
             chosen = pick(self.catalog(), self.user_options, self.groups, this_computer())
+            self.user_options = self.orm_spawner.user_options = chosen.names
             await self._prepare(chosen)
         except AtelierError as problem:
             raise RefusedChoice(problem) from problem
@@ -141,7 +155,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
         return {**super().get_state(), **({"started_at": self._started_at} if self.pid else {})}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a server that outlived the hub; after a reboot its id may be a stranger's, which must not be signalled."""
+        """Take up a server that outlived the hub; after a reboot its id may be a stranger's, never to be signalled."""
         super().load_state(state)
         self._started_at = state.get("started_at", "")
         if self.pid and processes.started_at(self.pid) != self._started_at:
@@ -171,5 +185,3 @@ async def _picker_of(spawner: LocalSpawner) -> str:
         return picker([], [], problem=problem.message)
     choice = (catalog, spawner.user_options or spawner.orm_spawner.user_options or {}, spawner.groups, computer)
     return picker(image_cards(*choice), machine_cards(*choice))
-
-

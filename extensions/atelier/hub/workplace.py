@@ -1,10 +1,11 @@
-"""What a user server finds when it starts: the user's home with the examples, and a folder with kernelspec, settings and log.
+"""What a user server finds: the user's home with the examples, and a folder with kernelspec, settings and log.
 
 The only kernelspec is ``python3``, the picked image; Jupyter's own settings of the login user are left alone.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shlex
@@ -14,17 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atelier.hub.overlay import Overlay, make_overlay
 from atelier.hub.site import safe_name, write_private
 from atelier.local_catalog import lock_of, shipped
+from atelier.overlay import Overlay, make_overlay
 from atelier.settings import Image, Machine
 
 EXAMPLES = "atelier-examples"
+OVERLAYS = ".local/share/atelier-overlay"
 OF_JUPYTER = ".local/share/atelier-lab"
 _NOT_EXAMPLES = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".atelier", "*.pyc")
 _LAB_SETTINGS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": False},
+    "@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": False,
+    },
     "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
+}
+
+_COLOURS = {"torch": "#d9441f", "tensorflow": "#c46a00"}
+_DISABLED = {
+    # One person per server: a link to it opens nothing for anybody else, and there is nobody to list.
+    "@jupyter/collaboration-extension:shared-link": True,
+    "@jupyter/collaboration-extension:rtcPanel": True,
 }
 
 
@@ -58,11 +71,16 @@ class Workplace:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.copy_examples()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        overlay = make_overlay(Path(image.python or ""), image.name, lock_of(image, atelier_home), self.home)
+        overlay = make_overlay(Path(image.python or ""), self.overlay_folder(image, lock_of(image, atelier_home)))
         self._write_kernelspec(image, overlay)
         self._write_settings()
         write_private(self.folder / "bashrc", _bashrc(overlay))
         return overlay
+
+    def overlay_folder(self, image: Image, lock_sha256: str) -> Path:
+        """Where this user's packages over an image are; another version of the image begins with an empty one."""
+        key = f"{image.name}-{lock_sha256[:12]}" if lock_sha256 else image.name
+        return self.home / OVERLAYS / key
 
     def copy_examples(self) -> bool:
         """Put the examples into the home once; what the user made of them, or that they deleted them, stays."""
@@ -95,18 +113,27 @@ class Workplace:
         folder = self.folder / "share" / "jupyter" / "kernels" / "python3"
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / "kernel.json", json.dumps(spec, indent=2) + "\n")
+        write_private(folder / "logo-svg.svg", _logo(image))
 
     def _write_settings(self) -> None:
         config = self.folder / "config"
         (config / "labconfig").mkdir(parents=True, exist_ok=True)
         write_private(config / "jupyter_server_config.json", json.dumps(self._server_config(), indent=2) + "\n")
-        write_private(config / "labconfig" / "default_setting_overrides.json", json.dumps(_LAB_SETTINGS, indent=2) + "\n")
+        write_private(
+            config / "labconfig" / "default_setting_overrides.json", json.dumps(_LAB_SETTINGS, indent=2) + "\n"
+        )
+        write_private(
+            config / "labconfig" / "page_config.json", json.dumps({"disabledExtensions": _DISABLED}, indent=2) + "\n"
+        )
 
     def _server_config(self) -> dict[str, Any]:
         return {
             "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
             "LabApp": {"extension_manager": "readonly", "expose_app_in_browser": True},
-            "ServerApp": {"terminado_settings": {"shell_command": ["/bin/bash", "--rcfile", str(self.folder / "bashrc")]}},
+            "LanguageServerManager": {"autodetect": False},  # it would run npm to look for servers that nobody can add
+            "ServerApp": {
+                "terminado_settings": {"shell_command": ["/bin/bash", "--rcfile", str(self.folder / "bashrc")]}
+            },
         }
 
     def environment(self, overlay: Overlay, image: Image, machine: Machine) -> dict[str, str]:
@@ -132,15 +159,25 @@ class Workplace:
         }
 
 
+def _logo(image: Image) -> str:
+    """What the launcher shows for the kernel: two letters on a tile in the framework's colour, as on its card."""
+    colour = next((each for start, each in _COLOURS.items() if image.framework.lower().startswith(start)), "#2f55d4")
+    letters = html.escape((image.title or image.name)[:2])
+    tile = f'<rect x="4" y="4" width="56" height="56" rx="15" fill="{colour}"/>'
+    style = 'fill="#fff" font-family="sans-serif" font-size="25" font-weight="700" text-anchor="middle"'
+    text = f'<text x="32" y="41" {style}>{letters}</text>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{tile}{text}</svg>'
+
+
 def _thread_limits(machine: Machine) -> dict[str, str]:
-    """Numerical libraries take as many threads as the machine has cores; nothing else holds a kernel to its machine here."""
+    """Numerical libraries take as many threads as the machine has cores; nothing else holds a kernel to it here."""
     cores = str(max(1, int(machine.cpu)))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     return dict.fromkeys(names, cores)
 
 
 def _visible_devices(machine: Machine) -> dict[str, str]:
-    """A machine without accelerators sees none; which GPU another one gets is a matter of leases, not of an idle server."""
+    """A machine without accelerators sees none; which GPU another one gets is a matter of leases, not of servers."""
     return {} if machine.accelerators else {"CUDA_VISIBLE_DEVICES": ""}
 
 

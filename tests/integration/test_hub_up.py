@@ -1,0 +1,131 @@
+"""`atelier up`: what it says, what it refuses, what it leaves."""
+
+from __future__ import annotations
+
+import http.server
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub_driver import Platform, running_platform, wait_for
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    with running_platform(tmp_path) as platform:
+        yield platform
+
+
+def _refusal(process: subprocess.Popen[str]) -> str:
+    """What an `atelier up` that can't start says: nothing on stdout, one line on stderr."""
+    out, told = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert told.count("\n") == 1, told
+    return told.strip()
+
+
+def test_three_lines_and_the_second_start_is_quick(tmp_path: Path) -> None:
+    with running_platform(tmp_path) as platform:
+        password = (platform.home / "secrets/password").read_text()
+        platform.stop()
+        began = time.monotonic()
+        lines = platform.start()
+        took_s = time.monotonic() - began
+
+        assert lines == [
+            f"Atelier   {platform.url}",
+            "User      ann",
+            f"Password  in {platform.home}/secrets/password",
+        ]
+        assert (platform.home / "secrets/password").read_text() == password
+        assert platform.login("ann").is_in
+        assert took_s < 15
+
+
+def test_ctrl_c_leaves_nothing_but_runs(platform: Platform) -> None:
+    person = platform.login("ann")
+    assert person.start_server({}).status_code in (201, 202)
+    person.wait_until_ready()
+    environ = person.server_environ()
+    kernel = subprocess.Popen(["sleep", "1000"], env=environ, start_new_session=True)
+    run = subprocess.Popen(["sleep", "1000"], env={"ATELIER_RUN_ID": "r-aaaaaaaaaa"}, start_new_session=True)
+    try:
+        status, told = platform.stop()
+
+        assert status == 0
+        assert told == "Stopping; runs go on.\n"
+        assert platform.processes() == []
+        assert wait_for("the kernel's end", lambda: kernel.poll() is not None)
+        assert run.poll() is None
+    finally:
+        run.kill()
+        run.wait()
+
+
+def test_a_second_up_on_the_same_home_names_the_first(platform: Platform) -> None:
+    assert platform.process
+    told = _refusal(platform.popen(port=platform.port + 1))
+
+    assert f"already runs with the home {platform.home} at {platform.url} (process {platform.process.pid})" in told
+    assert "ATELIER_HOME=" in told
+    assert platform.login("ann").is_in
+
+
+def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
+    platform = Platform(tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", platform.port), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        told = _refusal(platform.popen())
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    assert told.startswith(f"Port {platform.port} is taken by process ")
+    assert "pytest" in told
+    assert f"PORT={platform.port + 1}" in told
+
+
+def test_it_refuses_to_be_reached_from_outside(tmp_path: Path) -> None:
+    told = _refusal(Platform(tmp_path).popen(ATELIER_HOST="0.0.0.0"))
+
+    assert told.startswith(
+        "ATELIER_HOST=0.0.0.0: Atelier on one account is one trust domain and answers on 127.0.0.1 only."
+    )
+    assert "ssh -L" in told
+
+
+def test_a_home_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = _refusal(Platform(tmp_path).popen(ATELIER_HOME=str(tmp_path / "file" / "home")))
+
+    assert "file/home can't be used (Not a directory)" in told
+
+
+def test_a_home_on_a_read_only_disk_is_one_line(tmp_path: Path) -> None:
+    told = _refusal(Platform(tmp_path).popen(ATELIER_HOME="/proc/atelier"))
+
+    assert told.startswith("/proc/atelier can't be ")
+    assert "ATELIER_HOME=" in told
+
+
+def test_wrong_settings_are_refused_with_the_line(tmp_path: Path) -> None:
+    platform = Platform(tmp_path)
+    platform.environ()
+    (platform.home / "atelier.yaml").write_text("limits:\n  runs_per_usr: 4\n")
+    told = _refusal(platform.popen())
+
+    assert f"{platform.home}/atelier.yaml:2: limits.runs_per_usr: unknown key; did you mean 'runs_per_user'?" in told
+
+
+def test_logs_are_private(platform: Platform) -> None:
+    logs = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (platform.home / "run").glob("*.log")}
+
+    assert logs == {"hub.log": 0o600, "proxy.log": 0o600, "service.log": 0o600}
