@@ -1,0 +1,241 @@
+"""The state of runs and models as HTML that needs nothing: no script, no style sheet, no server.
+
+What an executed notebook shows in any viewer. Every text is escaped; colours are the theme's where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from atelier.display import lasted
+from atelier.quantities import format_bytes, format_duration
+
+Curve = Sequence[Sequence[float | None]]
+
+STATE_WORDS = {
+    "created": "Created", "queued": "Waiting", "starting": "Starting", "running": "Running", "succeeded": "Done",
+    "failed": "Failed", "cancelled": "Cancelled", "timed_out": "Timed out", "lost": "Lost",
+}  # fmt: skip
+_TONES = {
+    "succeeded": ("#2e7d32", "✓"), "failed": ("#d32f2f", "✕"), "lost": ("#e65100", "!"), "timed_out": ("#e65100", "!"),
+    "running": ("#1976d2", "●"), "starting": ("#1976d2", "●"),
+}  # fmt: skip
+_QUIET = "opacity:.72"
+_LINE = "1px solid rgba(128,128,128,.35)"
+_CARD = (
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;max-width:60em;"
+    f"border:{_LINE};border-radius:6px;padding:12px 14px;margin:2px 0"
+)
+_MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px"
+_CELL = f"text-align:{{}};padding:3px 14px 3px 0;border:0;border-bottom:{_LINE};white-space:nowrap"
+
+
+def state_words(run: Mapping[str, Any]) -> str:
+    """The state of a run as the live view words it."""
+    if run.get("desired") == "cancelled" and not run.get("ended_at"):
+        return "Cancelling"
+    return STATE_WORDS.get(run["state"], str(run["state"]))
+
+
+def progress_words(run: Mapping[str, Any]) -> str:
+    """``"3 of 5 (60 %), 12 s left"``; empty before the first word of progress or after the end."""
+    progress = run.get("progress")
+    if not progress or run.get("ended_at"):
+        return ""
+    done, total, left_s = progress["done"], progress.get("total"), progress.get("left_s")
+    part = f"{done:g} of {total:g} ({100 * done / total:.0f} %)" if total else f"{done:g} done"
+    return f"{part}, {format_duration(left_s)} left" if left_s is not None else f"{part}, time left unknown"
+
+
+def number_words(value: float | None) -> str:
+    """Four significant digits; a value that is not finite is None in a record."""
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def run_html(run: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:
+    """A card of one run: state, sentence, progress, newest metrics with their curves, the user's own traceback."""
+    error = next((one["error"] for one in reversed(run.get("attempts", [])) if one.get("error")), None)
+    parts = [
+        _head(run),
+        _paragraph(" ".join(filter(None, [run.get("message"), run.get("hint")]))),
+        _progress(run),
+        _metrics(run.get("metrics", {}), curves),
+        _trace(error) if error and run["state"] == "failed" else "",
+        _foot(run),
+    ]
+    return f'<div class="atelier-run" style="{_CARD}">{"".join(parts)}</div>'
+
+
+def runs_html(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A table of runs."""
+    if not runs:
+        return f'<div style="{_CARD}">No runs yet.</div>'
+    rows = [
+        (
+            _mark(run["state"]) + escape(state_words(run)),
+            escape(run["name"]),
+            f'<code style="{_MONO}">{escape(run["id"])}</code>',
+            escape(moment_words(run.get("started_at") or run["created_at"])),
+            escape(lasted(run)),
+            escape(", ".join(f"{name} {number_words(value)}" for name, value in list(run["metrics"].items())[:2])),
+        )
+        for run in runs
+    ]
+    return f'<div style="{_CARD}">{table(("State", "Run", "Id", "Started", "Took", "Metrics"), rows)}</div>'
+
+
+def model_html(version: Mapping[str, Any]) -> str:
+    """A card of a model version: formats with sizes, and how far each is from its source."""
+    card = version["card"]
+    aliases = "".join(f" · {escape(alias)}" for alias in version.get("aliases", ()))
+    head = (
+        f'<div style="font-size:15px"><b>{escape(version["name"])}</b> version {version["version"]}{aliases}</div>'
+        f'<div style="{_QUIET}">{escape(str(card.get("framework", "")))} · {format_bytes(version["size_bytes"])}</div>'
+    )
+    formats = [_format_html(name, report) for name, report in card.get("formats", {}).items()]
+    signature = card.get("signature", {})
+    tensors = [
+        f'<div style="{_MONO}">{word} {escape(one["name"])}: {escape(one["dtype"])} {escape(str(one["shape"]))}</div>'
+        for word, key in (("in", "inputs"), ("out", "outputs"))
+        for one in signature.get(key, ())
+    ]
+    return f'<div class="atelier-model" style="{_CARD}">{head}{"".join(formats)}{"".join(tensors)}</div>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """An HTML table of cells that are HTML already; columns in ``right`` hold numbers."""
+    style = [_CELL.format("right" if place in right else "left") for place in range(len(headings))]
+    head = "".join(
+        f'<th scope="col" style="{style[place]};font-weight:500;{_QUIET}">{text}</th>'
+        for place, text in enumerate(headings)
+    )
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{style[place]}">{cell}</td>' for place, cell in enumerate(row)) + "</tr>"
+        for row in rows
+    )
+    return (
+        '<table style="border-collapse:collapse;border:0;margin:6px 0;font-variant-numeric:tabular-nums">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def moment_words(moment: str | None) -> str:
+    """``"2026-11-24 05:46 UTC"``: a stored page can't know where it is read."""
+    if not moment:
+        return "–"
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
+
+
+def _mark(state: str) -> str:
+    colour, sign = _TONES.get(state, ("inherit", "○"))
+    return f'<span style="color:{colour};font-weight:700;margin-right:6px" aria-hidden="true">{sign}</span>'
+
+
+def _head(run: Mapping[str, Any]) -> str:
+    words = [run["id"], run["image"], run["machine"], moment_words(run.get("started_at") or run["created_at"])]
+    if run.get("started_at"):
+        words.append(lasted(run))
+    if len(run.get("attempts", [])) > 1:
+        words.append(f"attempt {run['attempts'][-1]['n']}")
+    if run["state"] == "queued" and run.get("queue_position"):
+        words.append(f"place {run['queue_position']} in the queue")
+    title = f"<b>{escape(state_words(run))}</b> {escape(run['name'])}"
+    return (
+        f'<div style="font-size:15px">{_mark(run["state"])}{title}</div>'
+        f'<div style="{_QUIET};font-size:12px">{escape(" · ".join(words))}</div>'
+    )
+
+
+def _paragraph(text: str) -> str:
+    return f'<div style="margin-top:6px">{escape(text)}</div>' if text else ""
+
+
+def _progress(run: Mapping[str, Any]) -> str:
+    words = progress_words(run)
+    if not words:
+        return ""
+    total = run["progress"].get("total")
+    percent = min(100.0, 100 * run["progress"]["done"] / total) if total else 0.0
+    return (
+        '<div style="height:6px;border-radius:3px;background:rgba(128,128,128,.25);margin:8px 0 3px">'
+        f'<div style="height:6px;border-radius:3px;background:#1976d2;width:{percent:.1f}%"></div></div>'
+        f'<div style="font-size:12px">{escape(words)}</div>'
+    )
+
+
+def _metrics(metrics: Mapping[str, float | None], curves: Mapping[str, Curve]) -> str:
+    names = [name for name in metrics if not name.startswith(("system/", "process/", "gpu/"))][:12]
+    if not names:
+        return ""
+    rows = [(escape(name), escape(number_words(metrics[name])), sparkline(curves.get(name, ()))) for name in names]
+    return table(("Metric", "Newest", "Curve" if curves else ""), rows, right=frozenset({1}))
+
+
+def sparkline(points: Curve, *, width: int = 160, height: int = 24) -> str:
+    """A curve in the size of a word; empty for fewer than two finite points. ``points`` are ``[step, value, time]``."""
+    values = [point[1] for point in points]
+    finite = [value for value in values if value is not None]
+    if len(finite) < 2:
+        return ""
+    low, high = min(finite), max(finite)
+    span = high - low or 1.0
+    places = " ".join(
+        f"{place * width / (len(values) - 1):.1f},{2 + (height - 4) * (1 - (value - low) / span):.1f}"
+        for place, value in enumerate(values)
+        if value is not None
+    )
+    return (
+        f'<svg width="{width}" height="{height}" role="img" aria-label="from {finite[0]:.4g} to {finite[-1]:.4g}">'
+        f'<polyline points="{places}" fill="none" stroke="#1976d2" stroke-width="1.5"/></svg>'
+    )
+
+
+def _trace(error: Mapping[str, Any]) -> str:
+    place = [f"cell {error['cell']}" if error.get("cell") else "", error.get("file") or ""]
+    where = " · ".join(filter(None, [*place, f"line {error['line']}" if error.get("line") else ""]))
+    return (
+        '<div style="border-left:3px solid #d32f2f;padding:4px 10px;margin:8px 0">'
+        f'<b style="color:#d32f2f">{escape(error["kind"])}</b>: {escape(error["message"])}'
+        f'<div style="{_QUIET}">{escape(where)}</div>'
+        f'<pre style="{_MONO};margin:6px 0 0;overflow:auto;max-height:20em;background:none;color:inherit">'
+        f"{escape(error['traceback'])}</pre></div>"
+    )
+
+
+def _foot(run: Mapping[str, Any]) -> str:
+    count = run.get("artifacts", 0)
+    files = f"{count} file{'s' if count != 1 else ''} kept" if count else ""
+    return f'<div style="{_QUIET};font-size:12px;margin-top:6px">{files}</div>' if files else ""
+
+
+def _format_html(name: str, report: Mapping[str, Any]) -> str:
+    equal = report.get("verdict") == "equal"
+    verdict = f"{_mark('succeeded' if equal else 'failed')}{'equal to' if equal else 'differs from'} its source"
+    rows = [
+        (
+            str(row["batch"]),
+            difference_words(row["max_abs"]),
+            difference_words(row["max_rel"]),
+            "–" if row.get("labels_equal") is None else f"{100 * row['labels_equal']:.4g} %",
+        )
+        for row in report.get("batches", ())
+    ]
+    size = format_bytes(report["size_bytes"])
+    head = f'<div style="margin-top:8px"><b>{escape(name)}</b> · {size} · {verdict}</div>'
+    columns = ("Batch", "Max. difference", "Relative", "Same label")
+    return head + table(columns, rows, right=frozenset({1, 2, 3})) + _latency_html(report)
+
+
+def difference_words(value: float | str) -> str:
+    """A difference as text; an infinite one is a text already."""
+    return escape(value) if isinstance(value, str) else f"{value:.1e}"
+
+
+def _latency_html(report: Mapping[str, Any]) -> str:
+    told = [report.get("latency_ms"), report.get("latency_large_ms")]
+    words = [f"batch {one['batch']}: {one['source']:.3g} → {one['exported']:.3g} ms" for one in told if one]
+    text = f"Median time of one call, source → export: {'; '.join(words)}"
+    return f'<div style="{_QUIET};font-size:12px">{escape(text)}</div>' if words else ""
