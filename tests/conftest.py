@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = "ATELIER_TEST_SESSION"
+MARK = "TESTS_OF_ATELIER"  # not ATELIER_…, which tests take out of the environments that they make
 TEST_HOME = Path(os.environ.get("ATELIER_HOME") or ROOT / ".test-home").absolute()
 KEPT = {
     # Caches of downloads stay where they are when HOME moves.

@@ -94,6 +94,7 @@ def _npm(venv: Path, what: str, *argv: str, cwd: Path) -> None:
         (folder / name).symlink_to(program)
     environ = {
         "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "NODE_USE_SYSTEM_CA": os.environ.get("NODE_USE_SYSTEM_CA", "1"),
         "npm_config_audit": "false",
         "npm_config_fund": "false",
         "npm_config_ignore_scripts": "true" if argv[0] == "ci" else "false",
