@@ -1,0 +1,100 @@
+"""`atelier.keras` in real trainings: what is recorded, that a stop ends the training, that a later attempt goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
+HEAD = """
+import json, os, sys, threading, time
+import numpy as np
+import keras
+import atelier
+keras.utils.set_random_seed(1)
+x = np.random.default_rng(0).normal(size=(200, 8)).astype("float32")
+y = (x.sum(axis=1) > 0).astype("int32")
+def built():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+def fit(model, epochs, **options):
+    return model.fit(x, y, epochs=epochs, batch_size=20, verbose=0, shuffle=False, **options)
+model = built()
+"""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def attempt(python: Path, folder: Path, program: str, **environ: str) -> Any:
+    """What a program printed last, run as an attempt whose spool is below ``folder``."""
+    environment = os.environ | {
+        "PYTHONPATH": str(EXTENSIONS),
+        "ATELIER_RUN_DIR": str(folder),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        **environ,
+    }
+    argv = [python, "-W", "error:::atelier", "-c", HEAD + program]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "spool" / name).read_text().splitlines()]
+
+
+def test_records_epochs_batches_and_progress(tensorflow_python: Path, tmp_path: Path) -> None:
+    program = """
+history = fit(model, 3, validation_data=(x, y), callbacks=[atelier.keras.Callback(every=5)])
+print(json.dumps({"history": history.history, "class": isinstance(atelier.keras.Callback(), keras.callbacks.Callback)}))
+"""
+    told = attempt(tensorflow_python, tmp_path, program)
+    assert told["class"]
+    metrics = lines(tmp_path, "metrics.jsonl")
+    epochs = [line for line in metrics if "loss" in line["values"]]
+    assert [line["step"] for line in epochs] == [1, 2, 3]
+    for name, values in told["history"].items():
+        assert [line["values"][name] for line in epochs] == pytest.approx(values)
+    assert epochs[0]["values"]["learning_rate"] == pytest.approx(0.001)
+    assert sorted(line["step"] for line in metrics if "batch/loss" in line["values"]) == [5, 10, 15, 20, 25, 30]
+    progress = [event for event in lines(tmp_path, "events.jsonl") if event["type"] == "progress"]
+    assert progress[0]["done"] == 0
+    assert (progress[-1]["done"], progress[-1]["total"]) == (3, 3)
+
+
+def test_order_to_stop_ends_the_training_at_a_batch(tensorflow_python: Path, tmp_path: Path) -> None:
+    program = """
+seen = []
+class Watcher(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) == 25:
+            path = os.environ["ATELIER_RUN_DIR"] + "/spool/control.json"
+            with open(path + ".new", "w") as file:
+                json.dump({"stop": "preempt"}, file)
+            os.replace(path + ".new", path)
+fit(model, 1000, callbacks=[atelier.keras.Callback(checkpoint=True), Watcher()])
+print(json.dumps(len(seen)))
+"""
+    assert 25 <= attempt(tensorflow_python, tmp_path, program) <= 27
+    kept = [event["step"] for event in lines(tmp_path, "events.jsonl") if event["type"] == "checkpoint"]
+    assert kept == [1, 2], "an epoch that was cut short is not kept as a whole one"
+
+
+def test_later_attempt_ends_where_one_training_would(tensorflow_python: Path, tmp_path: Path) -> None:
+    show = "print(json.dumps([float(abs(value).sum()) for value in model.get_weights()]))"
+    kept = "callbacks=[atelier.keras.Callback(checkpoint=True)]"
+    whole = attempt(tensorflow_python, tmp_path / "whole", f"fit(model, 4)\n{show}")
+    attempt(tensorflow_python, tmp_path / "1", f"fit(model, 2, {kept})\n{show}")
+    checkpoint = tmp_path / "1/spool/checkpoints/step-00000002"
+    program = f"done = atelier.keras.resume(model)\nassert done == 2\nfit(model, 4, initial_epoch=done, {kept})\n{show}"
+    resumed = attempt(tensorflow_python, tmp_path / "2", program, ATELIER_RESUME_FROM=str(checkpoint))
+    assert resumed == pytest.approx(whole, rel=1e-4)
+    assert [line["step"] for line in lines(tmp_path / "2", "metrics.jsonl")] == [3, 4]
