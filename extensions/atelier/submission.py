@@ -152,8 +152,8 @@ def _place(
     What the caller names, else what his server runs in, else the catalog's default; a plain terminal beside a catalog
     without images lends its own interpreter.
     """
-    image = order.image or environ.get("ATELIER_IMAGE")
-    machine = order.machine or environ.get("ATELIER_MACHINE")
+    image = order.image or environ.get("ATELIER_IMAGE") or None
+    machine = order.machine or environ.get("ATELIER_MACHINE") or None
     if image is None and not client.behind_hub and not (catalog.get("default") or {}).get("image"):
         image = CURRENT
     python = sys.executable if image == CURRENT and not client.behind_hub else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from atelier.cli import main
-from atelier.cli.parser import build_parser
+from atelier.cli.parser import build_parser, parse
 from atelier.cli.submit import typed_params
 from atelier.parameters import Parameter
 
@@ -52,7 +52,8 @@ def test_help_ends_in_one_example_that_parses(prog: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     "line",
-    ["", "--json", "submitt x", "show", "runs --limit many", "submit a.py -p lr", "submit a.py --wait --follow", "data",
+    ["", "--json", "submitt x", "show", "runs --limit many", "submit a.py -p lr",
+     "runs -p lr 1", "submit a.py --wait --follow", "data",
      "models frob", "runs --no-such-option"],
 )  # fmt: skip
 def test_wrong_usage_is_refused_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +102,10 @@ def test_values_are_read_as_the_work_declares_them() -> None:
 
 
 def test_a_negative_value_is_a_value() -> None:
-    assert build_parser().parse_args(["submit", "a.py", "-p", "lr", "-0.5"]).params == [["lr", "-0.5"]]
+    words = ["submit", "-p", "lr", "-0.5", "a.py", "-p", "top", "-Infinity", "-p", "flag", "--wait", "--json"]
+    options = parse(words)
+    assert options.params == [["lr", "-0.5"], ["top", "-Infinity"], ["flag", "--wait"]]
+    assert (options.work, options.wait, options.as_json) == ("a.py", False, True)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from atelier.cli.output import Output
-from atelier.cli.parser import build_parser
+from atelier.cli.parser import build_parser, parse
 from atelier.errors import AtelierError, InternalError, RefusedInput
 
 INTERRUPTED = 130
@@ -49,14 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(arguments: list[str], output: Output) -> int:
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     if options.version:
         return _version(output)
     if options.command is None:
         if output.as_json:
             raise RefusedInput("usage", "No command was given.", hint="See 'atelier --help'.")
-        parser.print_help()
+        build_parser().print_help()
         return 0
     code = _command(options)(options, output)
     sys.stdout.flush()

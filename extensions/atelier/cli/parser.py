@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from atelier.errors import RefusedInput
@@ -37,6 +38,24 @@ def build_parser() -> Parser:
     _data(adder)
     _models(adder)
     return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What a command line says.
+
+    ``-p NAME VALUE`` is taken out before: argparse would take a value as ``-Infinity`` or ``-x`` for an option.
+    """
+    rest, pairs = list(arguments), []
+    while "-p" in rest[:-2]:
+        place = rest.index("-p")
+        pairs.append(rest[place + 1 : place + 3])
+        del rest[place : place + 3]
+    options = build_parser().parse_args(rest)
+    if pairs and getattr(options, "params", None) is None:
+        raise RefusedInput("usage", "Only 'atelier submit' takes -p.", hint="See 'atelier submit --help'.")
+    if pairs:
+        options.params = pairs
+    return options
 
 
 def _common() -> argparse.ArgumentParser:
