@@ -9,7 +9,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1: /p' $(MAKEFILE_LIST)
 
 up: env ## build what is missing and start the platform in the foreground (PORT=, ATELIER_HOME=, IMAGES=, PYTHON=, LOCK_DIR=)
-	@exec $(VENV)/atelier up
+	@exec $(VENV)/atelier up $(if $(PORT),--port $(PORT))
 
 env: ## build the environments only
 	@$(PYTHON) -m tools.environments
