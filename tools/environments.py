@@ -56,6 +56,8 @@ def build(plan: Plan) -> bool:
         for each in stale:
             _install_wheel(each, uv, wheel, wheel_sha256)
     _write_indexes(plan)
+    if missing:
+        _name_older(plan)
     return bool(missing or stale)
 
 
@@ -167,6 +169,14 @@ def _write_indexes(plan: Plan) -> None:
     _note(plan, plan.platform, {"node": str(javascript.find_node(venv)), "proxy": str(javascript.proxy_script(venv))})
     for image in plan.images:
         _note(plan, image, {"title": image.title, "framework": image.framework})
+
+
+def _name_older(plan: Plan) -> None:
+    """Name what earlier locks left: only the person knows whether a run still uses it."""
+    for image in plan.images:
+        for folder in sorted((plan.home / "envs").glob(f"{image.name}-*-py3*")):
+            if folder != image.folder:
+                print(f"{image.name}: {folder} is of an earlier lock; remove it when no server and no run uses it")
 
 
 def _note(plan: Plan, environment: Environment, more: dict[str, str]) -> None:

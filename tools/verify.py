@@ -18,6 +18,7 @@ from tools.machine import Refusal
 from tools.plan import ROOT, cache_folder
 
 BIN = ROOT / ".venv/bin"
+NODE = ROOT / ".venv/lib/node"
 TIERS = ("unit", "contract", "integration", "notebooks", "browser")
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
 
@@ -55,15 +56,17 @@ def lint() -> list[str]:
         "rules": "ruff check --quiet",
         "types": "mypy",
         "import rules": "lint-imports",
+        "JupyterLab extension's rules": "npm run --silent lint",
     }
     return [name for name, command in steps.items() if not _passes(name, command.split())]
 
 
 def test(tiers: Sequence[str]) -> list[str]:
-    """Run pytest tier by tier; a tier without any test counts as failed."""
+    """Run the extension's own tests, then pytest tier by tier; a tier without any test counts as failed."""
     reports = ROOT / ".test-home/reports"
     reports.mkdir(parents=True, exist_ok=True)
-    return [
+    failed = [] if _passes("JupyterLab extension", "npm run --silent test".split()) else ["JupyterLab extension"]
+    return failed + [
         tier
         for tier in tiers
         if not _passes(tier, ["pytest", f"tests/{tier}", "--durations=5", f"--junitxml={reports / tier}.xml"])
@@ -125,12 +128,15 @@ def _quietly(argv: Sequence[str]) -> bool:
 
 
 def _passes(name: str, argv: Sequence[str]) -> bool:
+    """Run one check in its folder, with the programs of ``.venv`` and its node first on PATH."""
     started = time.monotonic()
     print(f"== {name}", flush=True)
-    environ = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    path = os.pathsep.join([str(BIN), str(NODE), os.environ.get("PATH", os.defpath)])
+    environ = {**os.environ, "PATH": path}
     if argv[0] == "lint-imports":
         environ["PYTHONPATH"] = str(ROOT / "extensions")
-    status = subprocess.run([str(BIN / argv[0]), *argv[1:]], cwd=ROOT, env=environ, check=False).returncode
+    folder, program = (ROOT / "lab", NODE / "npm") if argv[0] == "npm" else (ROOT, BIN / argv[0])
+    status = subprocess.run([str(program), *argv[1:]], cwd=folder, env=environ, check=False).returncode
     print(f"== {name}: {'passed' if status == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
     return status == 0
 
