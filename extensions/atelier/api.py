@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago, clean, lasted, progress_text
+from atelier.display import Rows, ago, clean, lasted, live_view, progress_text
 from atelier.handle import RunFailed, RunHandle, StillRunning
 from atelier.quantities import format_bytes
 from atelier.records import ModelVersion
@@ -109,7 +109,11 @@ def runs(state: str | None = None, limit: int = 20) -> Rows[RunHandle]:
     """
     client = _client()
     found = client.newest_runs(state=state, limit=limit)
-    return Rows((RunHandle(client, record) for record in found), _RUN_COLUMNS, empty="no runs yet")
+
+    def view(handles: Sequence[RunHandle]) -> dict[str, Any]:
+        return live_view("runs_bundle", [handle._record for handle in handles], state=state)
+
+    return Rows((RunHandle(client, record) for record in found), _RUN_COLUMNS, empty="no runs yet", view=view)
 
 
 def run(which: str = "last") -> RunHandle:

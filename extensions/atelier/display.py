@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,12 +26,22 @@ class Rows(list[Row], Generic[Row]):
         Heading → function of an entry that gives the cell's text.
     empty : str
         What is shown when there is no entry.
+    view : callable, optional
+        Gives the MIME bundle of a live view of the entries, shown where a front end knows it.
     """
 
-    def __init__(self, rows: Iterable[Row], columns: Mapping[str, Callable[[Row], str]], *, empty: str) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        columns: Mapping[str, Callable[[Row], str]],
+        *,
+        empty: str,
+        view: Callable[[Sequence[Row]], dict[str, Any]] = lambda _: {},
+    ) -> None:
         super().__init__(rows)
         self._columns = dict(columns)
         self._empty = empty
+        self._view = view
 
     def _cells(self) -> list[list[str]]:
         return [[cell(row) for cell in self._columns.values()] for row in self]
@@ -40,6 +51,22 @@ class Rows(list[Row], Generic[Row]):
 
     def _repr_html_(self) -> str:
         return html_table(list(self._columns), self._cells()) if self else f"<p>{html.escape(self._empty)}</p>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/html": self._repr_html_(), **self._view(self), "text/plain": repr(self)}
+
+
+def live_view(name: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """The bundle of a function of `atelier.widgets.views`; empty where the widgets are not installed.
+
+    The widgets stand above whoever shows a run, hence this way to them, by name.
+    """
+    try:
+        views = importlib.import_module("atelier.widgets.views")
+    except ImportError:
+        return {}
+    bundle: dict[str, Any] = getattr(views, name)(*arguments, **options)
+    return bundle
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

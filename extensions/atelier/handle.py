@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import importlib.util
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago, progress_text
+from atelier.display import Rows, ago, live_view, progress_text
 from atelier.errors import AtelierError, Conflict, NotFound
 from atelier.following import follow_log, read_log, watch
 from atelier.quantities import format_bytes
@@ -275,18 +274,8 @@ class RunHandle:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """The live view of the run; text and HTML are the state at this moment."""
         record = self.record
-        plain = {"text/plain": repr(self), "text/html": f"<pre>{html.escape(repr(self))}</pre>"}
-        return plain | _view(record)
-
-
-def _view(record: Run) -> dict[str, Any]:
-    """The bundle of `atelier.widgets`, which stands above this module, so that only its presence is asked for."""
-    try:
-        views = importlib.import_module("atelier.widgets.views")
-    except ImportError:
-        return {}
-    bundle: dict[str, Any] = views.run_bundle(record)
-    return bundle
+        text = repr(self)
+        return {"text/html": f"<pre>{html.escape(text)}</pre>", **live_view("run_bundle", record), "text/plain": text}
 
 
 def record_from(body: dict[str, Any]) -> Run:

@@ -71,6 +71,10 @@ def test_a_function_returns_its_result() -> None:
     assert run in atelier.runs()
     assert run.id in repr(atelier.runs())
     assert run.id in atelier.runs("succeeded")._repr_html_()
+    assert run._repr_mimebundle_()["application/vnd.atelier.run+json"] == {"id": run.id}
+    view = atelier.runs("succeeded")._repr_mimebundle_()
+    assert view["application/vnd.atelier.runs+json"] == {"ids": None, "state": "succeeded"}
+    assert run.id in view["text/plain"]
 
 
 def test_a_failed_run_has_its_authors_traceback() -> None:
