@@ -36,11 +36,11 @@ def package(name, folder, text="weights"):
     folder = Path(folder)
     folder.mkdir(parents=True)
     (folder / "model.tflite").write_text(text)
-    (folder / "model.bin").write_text(text + " native")
+    (folder / "weights-00000").write_text(text + " native")
     spec = TensorSpec(name="x", dtype="float32", shape=["batch", 4])
     seal(folder, ModelCard(
         name=name, framework="pytorch", frameworks={"torch": "2"}, signature=Signature(inputs=[spec], outputs=[spec]),
-        lineage=Lineage(run=None), formats={"lite": report("model.tflite"), "raw": report("model.bin")},
+        lineage=Lineage(run=None), formats={"lite": report("model.tflite"), "raw": report("weights-00000")},
         environment=EnvironmentLock(python="3.11.7", packages=[]),
     ))
     return folder
@@ -109,7 +109,7 @@ def test_the_model_of_a_run_is_exported(there: Terminal) -> None:
     names = [file.split("/")[-1] for file in picked["files"]]
     assert "model.tflite" in names
     assert "model.json" in names
-    assert "model.bin" not in names
+    assert "weights-00000" not in names
     assert list(picked["formats"]) == ["lite"]
     assert "equal" in there.type("export", "last", "--format", "lite", "-o", "picked").out
 
