@@ -101,9 +101,9 @@ def _folder_of(run: dict[str, Any], order: CopyOrder, root: Path) -> Path:
     """The folder of the run's work if it is below the server's folder, else that of the notebook that shows the run."""
     submitted: str | None = (run.get("source") or {}).get("root")
     if submitted:
-        folder = Path(submitted) / run["spec"]["work"].get("folder", ".")
-        if folder.is_dir() and folder.resolve().is_relative_to(root.resolve()):
-            return root / folder.resolve().relative_to(root.resolve())
+        folder = Path(submitted, str(run["spec"]["work"].get("folder", "."))).resolve()
+        if folder.is_dir() and folder.is_relative_to(root.resolve()):
+            return root / folder.relative_to(root.resolve())
     if order.beside is None:
         raise NotFound(
             "no_folder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from tornado import web
 from tornado.iostream import StreamClosedError
@@ -51,7 +51,7 @@ class HomeHandler(AtelierHandler):
             "rows": self._whole("rows", 50),
             "plan_only": self._text("plan_only") in {"1", "true", "True"},
         }
-        if columns := self.get_query_arguments("columns"):
+        if columns := self._query.get("columns"):
             options["columns"] = columns
         if self._text("budget_bytes"):
             options["budget_bytes"] = self._whole("budget_bytes", 0)
@@ -75,8 +75,13 @@ class HomeHandler(AtelierHandler):
             source.close()
         self.finish(set_content_type="application/octet-stream")
 
+    @property
+    def _query(self) -> dict[str, list[str]]:
+        """The query as it was sent; tornado's own reading turns control characters into spaces."""
+        return parse_qs(self.request.query, keep_blank_values=True)
+
     def _text(self, name: str) -> str:
-        return self.get_query_argument(name, "", strip=False)
+        return self._query.get(name, [""])[-1]
 
     def _whole(self, name: str, default: int) -> int:
         text = self._text(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from http.client import responses
-from typing import cast
+from typing import Any, cast
 
 import httpx
 from tornado import web
@@ -27,6 +27,7 @@ class ServiceHandler(AtelierHandler):
     """Any resource of the service below ``/api/v1``, with this user server's token."""
 
     _asked: asyncio.Task[httpx.Response] | None = None
+    _read_whole = False
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in APIHandler itself
         await super().prepare()
@@ -51,10 +52,17 @@ class ServiceHandler(AtelierHandler):
 
     @web.authenticated
     async def post(self, _path: str) -> None:
+        self._read_whole = True
         await self._hand_on(None)
         await self._answer()
 
     put = patch = post
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if self.request.method in WITH_BODY and not self._read_whole:
+            # tornado ends the connection after such an answer, and a client must not send its next request there
+            self.set_header("Connection", "close")
+        super().write_error(status_code, **kwargs)
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
