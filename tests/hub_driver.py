@@ -108,8 +108,9 @@ class Platform:
         return self.process.returncode, told
 
     def processes(self) -> list[int]:
-        """What is alive of this home: the three programs, user servers, and all they have started."""
-        marks = (f"ATELIER_HOME={self.home}".encode(), f"ATELIER_SERVER={self.home}".encode())
+        """What is alive of this home: the three programs, user servers, runs, and all they have started."""
+        names = ("ATELIER_HOME", "ATELIER_SERVER", "ATELIER_RUN_DIR")
+        marks = tuple(f"{name}={self.home}".encode() for name in names)
         return processes.marked(lambda entry: entry.startswith(marks))
 
     def pid_of(self, *words: str) -> int | None:

@@ -85,7 +85,7 @@ class Keeper:
             self.failures = 1 if steady else self.failures + 1
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.failures - 1))
             if pause_s < LONGEST_PAUSE_S or self.failures % 20 == 0:
-                self._say(f"The {self.program.name} {_ending(status)}; starting it again. Its log: {self.program.log}")
+                self._say(_obituary(self.program, status))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
@@ -131,10 +131,14 @@ def _open_log(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _ending(status: int) -> str:
+def _obituary(program: Program, status: int) -> str:
+    """One line: how it ended, its own last words where it ended by itself, and where the rest of them is."""
     if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with code {status}"
+        how = f"was killed by {signal.Signals(-status).name}"
+    else:
+        words = log_tail(program.log, lines=1).strip()
+        how = f"ended with code {status}" + (f" ({words[:200]})" if words else "")
+    return f"The {program.name} {how}; starting it again. Its log: {program.log}"
 
 
 def log_tail(path: Path, *, lines: int = 12) -> str:

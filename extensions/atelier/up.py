@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atelier import processes
-from atelier.errors import AtelierError, Conflict, Unavailable
+from atelier.errors import AtelierError, Conflict, NotAllowed, RefusedInput, Unavailable
 from atelier.hub.site import HOST, Ports, Site, free_port, is_free, login_name
 from atelier.programs import programs_of
-from atelier.settings import load_settings
+from atelier.settings import Settings, load_settings
 from atelier.supervisor import Keeper, log_tail
 
 READY_TIMEOUT_S = 60.0
@@ -105,12 +105,34 @@ def _prepare(home: Path, port: int) -> Site:
     free_bytes = shutil.disk_usage(home).free
     if free_bytes < LEAST_FREE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
-    load_settings(home / "atelier.yaml")
+    _require_one_account(load_settings(home / "atelier.yaml"), home)
+    _require_port(port)
     site = Site(home, _choose_ports(home, port))
     for name in ("password", "admin_password", "cookie_secret", "proxy_token", "service_token", "up_token"):
         site.secret_file(name)
     site.save()
     return site
+
+
+def _require_one_account(settings: Settings, home: Path) -> None:
+    for key, value, only in (("accounts", settings.accounts, "one"), ("backend", settings.backend, "local")):
+        if value != only:
+            raise Unavailable(
+                "not_here",
+                f"{home / 'atelier.yaml'} says '{key}: {value if isinstance(value, str) else 'kubernetes'}'.",
+                hint=f"'atelier up' knows only '{key}: {only}'.",
+            )
+
+
+def _require_port(port: int) -> None:
+    if not 0 < port < 2**16:
+        raise RefusedInput("bad_port", f"There is no port {port}.", hint="Choose one from 1024 to 65535 with PORT=.")
+    try:
+        is_free(port)
+    except PermissionError as problem:
+        raise NotAllowed(
+            "bad_port", f"Only root may use port {port}.", hint="Choose one from 1024 on with PORT=."
+        ) from problem
 
 
 def _choose_ports(home: Path, public: int) -> Ports:

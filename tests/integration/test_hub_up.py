@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import http.server
+import json
 import stat
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.hub_driver import Platform, running_platform, wait_for
+from tests.hub_driver import Person, Platform, running_platform, wait_for
 
 
 @pytest.fixture
@@ -65,6 +67,43 @@ def test_ctrl_c_leaves_nothing_but_runs(platform: Platform) -> None:
     finally:
         run.kill()
         run.wait()
+
+
+@pytest.mark.timeout(150)
+def test_a_run_goes_on_while_the_platform_is_stopped(platform: Platform) -> None:
+    person = platform.login("ann")
+    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
+    person.wait_until_ready()
+    work = platform.user_home / "work.py"
+    work.write_text(
+        "import time\nfor second in range(12):\n    print('second', second, flush=True)\n    time.sleep(1)\n"
+    )
+    run = _atelier(person, "submit", str(work))["id"]
+    wait_for("the run's first line", lambda: "second 1" in _atelier(person, "logs", run)["text"])
+    platform.stop()
+
+    assert [command for command in _commands(platform) if "work.py" not in command] == []
+    assert len(_commands(platform)) > 0
+    platform.start()
+    person = platform.login("ann")
+    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
+    person.wait_until_ready()
+    wait_for("the run's end", lambda: _atelier(person, "show", run)["state"] == "succeeded", timeout_s=40)
+    assert _atelier(person, "logs", run)["text"].split() == [word for i in range(12) for word in ("second", str(i))]
+
+
+def _atelier(person: Person, *words: str) -> dict[str, Any]:
+    """A command of a terminal in the person's server, as the document that it prints."""
+    command = ["python", "-m", "atelier", *words, "--json"]
+    done = subprocess.run(command, env=person.server_environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def _commands(platform: Platform) -> list[str]:
+    lines = (Path(f"/proc/{pid}/cmdline") for pid in platform.processes())
+    return [line.read_bytes().replace(b"\0", b" ").decode() for line in lines if line.exists()]
 
 
 def test_a_second_up_on_the_same_home_names_the_first(platform: Platform) -> None:
@@ -123,6 +162,28 @@ def test_wrong_settings_are_refused_with_the_line(tmp_path: Path) -> None:
     told = _refusal(platform.popen())
 
     assert f"{platform.home}/atelier.yaml:2: limits.runs_per_usr: unknown key; did you mean 'runs_per_user'?" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("accounts: system\n", "says 'accounts: system'. 'atelier up' knows only 'accounts: one'."),
+        (
+            "backend: {kubernetes: {namespace: x}}\n",
+            "says 'backend: kubernetes'. 'atelier up' knows only 'backend: local'.",
+        ),
+    ],
+)
+def test_settings_it_cannot_honour_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    platform = Platform(tmp_path)
+    platform.environ()
+    (platform.home / "atelier.yaml").write_text(text)
+
+    assert words in _refusal(platform.popen())
+
+
+def test_a_port_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    assert _refusal(Platform(tmp_path).popen(port=70000)).startswith("There is no port 70000.")
 
 
 def test_logs_are_private(platform: Platform) -> None:

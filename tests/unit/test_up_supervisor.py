@@ -66,7 +66,7 @@ def test_a_program_that_cannot_live_is_tried_ever_less_often(tmp_path: Path) -> 
 
     failures = asyncio.run(scenario())
     assert 1 <= failures <= 4
-    assert "ended with code 3" in said[0]
+    assert "ended with code 3 (no); starting it again" in said[0]
     assert (tmp_path / "toy.log").read_text().startswith("no\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -117,12 +118,14 @@ def login_name() -> str:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could bind this loopback port now."""
+    """Whether a server could bind this loopback port now; PermissionError for one that this account may not bind."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
+        except OSError as problem:
+            if problem.errno != errno.EADDRINUSE:
+                raise
             return False
     return True
 

@@ -166,7 +166,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):
         yield {"progress": 15, "message": "Preparing your workplace"}
         while not self.pid:
             await asyncio.sleep(0.05)
-        yield {"progress": 45, "message": "Starting JupyterLab"}
+        yield {"progress": 45, "message": "Waiting for JupyterLab to answer"}
 
     def delete_forever(self) -> None:
         """Called when the user is deleted: their files are put apart."""
