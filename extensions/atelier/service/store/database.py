@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, update
 from sqlalchemy.exc import OperationalError
 
 from atelier.errors import InternalError, RefusedInput
@@ -16,6 +16,9 @@ from atelier.service.store.schema import counters
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "sshfs"}
 )
+
+_MIGRATION = 0x61746C6572
+"""PostgreSQL's number of the lock under which the schema is made."""
 
 
 class Database:
@@ -30,14 +33,30 @@ class Database:
         self.url = url
         self.engine = _sqlite(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection, connection.begin():
+        with self.engine.connect().execution_options(**self._snapshot) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
+        with self._writing() as connection:
+            if not self.is_sqlite:
+                connection.execute(select(counters.c.value).where(counters.c.name == "changes").with_for_update())
+            yield connection
+
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """A transaction that may make the tables; one at a time."""
+        with self._writing() as connection:
+            if not self.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
         with self.engine.connect().execution_options(atelier_write=True) as connection, connection.begin():
             yield connection
 
@@ -46,7 +65,7 @@ class Database:
 
 
 def next_change(connection: Connection) -> int:
-    """The next number of the store-wide change counter; its row lock orders all writers in PostgreSQL."""
+    """The next number of the store-wide change counter, inside a write transaction."""
     bump = (
         update(counters)
         .where(counters.c.name == "changes")
@@ -54,12 +73,6 @@ def next_change(connection: Connection) -> int:
         .returning(counters.c.value)
     )
     return int(connection.execute(bump).scalar_one())
-
-
-def lock_writers(connection: Connection) -> None:
-    """Hold off all other writers until this transaction ends (SQLite does so from its begin)."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(select(counters.c.value).where(counters.c.name == "changes").with_for_update())
 
 
 def _sqlite(url: str) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -12,9 +13,9 @@ from atelier.errors import NotFound
 from atelier.quantities import utcnow
 from atelier.records import Artifact, ModelVersion
 from atelier.service.store.assembly import artifact_of, model_of
-from atelier.service.store.database import Database, lock_writers, next_change
+from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import live_pair
-from atelier.service.store.schema import aliases, artifacts, checkpoints, models, runs
+from atelier.service.store.schema import aliases, artifacts, checkpoints, counters, models, runs
 
 
 class ArtifactStore:
@@ -87,15 +88,17 @@ class ModelStore:
 
     def add(self, *, owner: str, project: str, name: str, run_id: str | None, digest: str, card: dict[str, Any],
             files: list[dict[str, Any]]) -> tuple[int, bool]:  # fmt: skip
-        """The version of a package, and whether it is new: the same content from the same run is the same version."""
+        """The version of a package, and whether it is new: the same content from the same run is the same version.
+
+        Versions count up by owner and name; the number of a removed one is never given again.
+        """
         with self._db.write() as connection:
-            lock_writers(connection)
             mine = (models.c.owner == owner) & (models.c.name == name)
             same = mine & (models.c.digest == digest) & (models.c.run_id.is_not_distinct_from(run_id))
             known = connection.execute(select(models.c.version).where(same)).scalar()
             if known is not None:
                 return int(known), False
-            version = int(connection.execute(select(func.max(models.c.version)).where(mine)).scalar() or 0) + 1
+            version = _next_version(connection, owner, name)
             row = {"owner": owner, "project": project, "name": name, "version": version, "run_id": run_id}
             size = sum(int(file["size_bytes"]) for file in files)
             kept = {"digest": digest, "card": card, "files": files, "size_bytes": size, "created_at": utcnow()}
@@ -136,7 +139,6 @@ class ModelStore:
         """Point an alias to a version; None removes it. Setting what is set already changes nothing."""
         this = (aliases.c.owner == owner) & (aliases.c.name == name) & (aliases.c.alias == alias)
         with self._db.write() as connection:
-            lock_writers(connection)
             connection.execute(delete(aliases).where(this))
             if version is not None:
                 connection.execute(insert(aliases).values(owner=owner, name=name, alias=alias, version=version))
@@ -147,6 +149,17 @@ class ModelStore:
             for table in (models, aliases):
                 this = (table.c.owner == owner) & (table.c.name == name) & (table.c.version == version)
                 connection.execute(delete(table).where(this))
+
+
+def _next_version(connection: Connection, owner: str, name: str) -> int:
+    digest = hashlib.sha256("\n".join((owner, name)).encode()).hexdigest()
+    counter = f"v{digest[:31]}"
+    this = counters.c.name == counter
+    given = int(connection.execute(select(counters.c.value).where(this)).scalar() or 0)
+    if not given:
+        connection.execute(insert(counters).values(name=counter, value=0))
+    connection.execute(update(counters).where(this).values(value=given + 1))
+    return given + 1
 
 
 def unknown_model(name: str) -> NotFound:

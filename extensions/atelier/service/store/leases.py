@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from atelier.quantities import utcnow
-from atelier.service.store.database import Database, lock_writers
+from atelier.service.store.database import Database
 from atelier.service.store.schema import leases
 
 KERNEL = "kernel:"
@@ -53,7 +53,6 @@ class LeaseStore:
         """
         expires_at = utcnow() + timedelta(seconds=lifetime_s)
         with self._db.write() as connection:
-            lock_writers(connection)
             mine = (leases.c.holder == holder) & (leases.c.owner == owner) & (leases.c.resource == resource)
             kept = list(connection.execute(select(leases.c.device).where(mine)).scalars())
             if kept:

@@ -27,7 +27,7 @@ def migrate(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     scripts = ScriptDirectory.from_config(config)
-    with database.write() as connection:
+    with database.migration() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
         if revision == scripts.get_current_head():
             return

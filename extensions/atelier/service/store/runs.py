@@ -167,13 +167,9 @@ class RunStore:
         tries: dict[str, list[Any]] = {run_id: [] for run_id in ids}
         for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(ids)).order_by(attempts.c.n)):
             tries[row.run_id].append(attempt_of(row))
-        counts: dict[str, int] = dict(
-            connection.execute(
-                select(artifacts.c.run_id, func.count()).where(artifacts.c.run_id.in_(ids)).group_by(artifacts.c.run_id)
-            )
-            .tuples()
-            .all()
-        )
+        of_each = select(artifacts.c.run_id, func.count().label("files")).group_by(artifacts.c.run_id)
+        kept = of_each.where(artifacts.c.run_id.in_(ids))
+        counts = {row.run_id: int(row.files) for row in connection.execute(kept)}
         return [
             run_of(row, tries[row.id], artifacts=counts.get(row.id, 0), position=_position(connection, row))
             for row in rows

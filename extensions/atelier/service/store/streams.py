@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from atelier.errors import RefusedInput
 from atelier.quantities import utcnow
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import live_pair
 from atelier.service.store.schema import attempts, curves, runs
+
+log = logging.getLogger("atelier.service")
 
 MOST_POINTS = 500
 """Points kept of a curve; when there are twice as many, every second one goes (the stride doubles)."""
@@ -23,6 +25,7 @@ STREAMS = ("log", "metrics")
 SYSTEM = "system/"
 """Begins the names of the curves that every run has by itself: how it used the machine."""
 
+_MOST_STEPS = 2**63
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -39,21 +42,27 @@ class Point:
 def parse_points(data: bytes) -> list[Point]:
     """The points of whole lines of ``metrics.jsonl``.
 
-    Raises
-    ------
-    RefusedInput
-        ``bad_metrics``: a line that is not as the recorder writes it.
+    A line that no recorder writes is passed over: code may write what it likes into its spool, a full disk tears lines,
+    and one bad line must not keep the good ones away for ever.
     """
     points: list[Point] = []
     for line in data.splitlines():
         try:
-            entry = json.loads(line)
-            step = None if entry["step"] is None else int(entry["step"])
-            moment = float(entry["t"])
-            points += [Point(str(name)[:200], step, _finite(value), moment) for name, value in entry["values"].items()]
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise RefusedInput("bad_metrics", f"Not a line of metrics: {line[:200]!r}.") from problem
+            points += _points_of(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
+            log.debug("Not a line of metrics: %r: %r", problem, line[:200])
     return points
+
+
+def _points_of(entry: Any) -> list[Point]:
+    step = None if entry["step"] is None else int(entry["step"])
+    moment = float(entry["t"])
+    if not math.isfinite(moment) or (step is not None and not -_MOST_STEPS <= step < _MOST_STEPS):
+        raise ValueError("a time or a step that is no moment and no place")
+    values = {str(name)[:200]: _finite(value) for name, value in entry["values"].items()}
+    if not all(name and name.isprintable() for name in values):
+        raise ValueError("a name that can't be shown")
+    return [Point(name, step, value, moment) for name, value in values.items()]
 
 
 def _finite(value: Any) -> float | None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select
 
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, RunState
-from atelier.service.store.database import Database, lock_writers
+from atelier.service.store.database import Database
 from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
 from atelier.service.store.schema import attempts, leases, runs
@@ -73,14 +73,13 @@ class Queue:
         """
         waits: list[Wait] = []
         with self._db.read() as connection:
-            if not _waiting(connection):
+            if connection.execute(_waiting().limit(1)).first() is None:
                 return None, waits
         with self._db.write() as connection:
-            lock_writers(connection)
             used, by_owner = _in_use(connection)
             free = _free_devices(connection, capacity)
             blocked = False
-            for row in _waiting(connection):
+            for row in connection.execute(_waiting()).all():
                 own = by_owner.get(row.owner, _Use())
                 reason = _obstacle(row, used=used, own=own, capacity=capacity, quota=quota, free=free)
                 if reason is Reason.WAITS_FOR_ACCELERATOR and _own_kernel_holds(connection, row):
@@ -94,10 +93,11 @@ class Queue:
         return None, waits
 
 
-def _waiting(connection: Connection) -> Sequence[Row[Any]]:
+def _waiting() -> Select[Any]:
+    """All of them, however many: behind a crowd that waits for its owner's limit there may be one that can start."""
     due = or_(runs.c.not_before.is_(None), runs.c.not_before <= utcnow())
     query = select(runs).where(runs.c.state == RunState.QUEUED.value, runs.c.deleted_at.is_(None), due)
-    return connection.execute(query.order_by(runs.c.queued_at, runs.c.id).limit(200)).all()
+    return query.order_by(runs.c.queued_at, runs.c.id)
 
 
 def _in_use(connection: Connection) -> tuple[_Use, dict[str, _Use]]:
