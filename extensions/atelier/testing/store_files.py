@@ -1,0 +1,138 @@
+"""The part of the store's suite on artifacts, checkpoints and model versions."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from atelier.errors import NotFound
+from atelier.quantities import utcnow
+from atelier.records import Artifact
+from atelier.service.store import Store
+from atelier.testing.samples import DONE, running
+
+
+def artifact(path: str, size_bytes: int = 1, *, attempt: int = 1) -> Artifact:
+    """An artifact of that path."""
+    return Artifact(path=path, size_bytes=size_bytes, sha256="0" * 64, attempt=attempt, created_at=utcnow())
+
+
+FILES = [
+    {"path": "model.onnx", "size_bytes": 7, "sha256": "a" * 64},
+    {"path": "model.json", "size_bytes": 3, "sha256": "b" * 64},
+]
+
+
+def publish(
+    store: Store, owner: str = "ann#1", *, name: str = "digits", digest: str = "1", run_id: str | None = None
+) -> tuple[int, bool]:
+    """Add a version of a model."""
+    return store.models.add(
+        owner=owner, project=owner, name=name, run_id=run_id, digest=digest, card={"digest": digest}, files=FILES
+    )
+
+
+class FilesSuite:
+    """Artifacts and checkpoints belong to live attempts; versions of models never change, aliases move."""
+
+    def test_artifacts_are_listed_by_path(self, store: Store) -> None:
+        claim = running(store)
+        for path, size in (("b/x.txt", 5), ("a naïve 🙂.txt", 2), ("b", 3)):
+            store.artifacts.add(claim.run_id, artifact(path, size))
+        assert [each.path for each in store.artifacts.of_run(claim.run_id)] == sorted(
+            ["b/x.txt", "a naïve 🙂.txt", "b"]
+        )
+        assert store.artifacts.total_bytes(claim.run_id) == 10
+        assert store.runs.get(claim.run_id).artifacts == 3
+        assert store.artifacts.get(claim.run_id, "b").size_bytes == 3
+        with pytest.raises(NotFound) as caught:
+            store.artifacts.get(claim.run_id, "b/")
+        assert caught.value.code == "unknown_artifact"
+
+    def test_an_artifact_of_the_same_path_replaces(self, store: Store) -> None:
+        claim = running(store)
+        for size in (5, 2):
+            store.artifacts.add(claim.run_id, artifact("x", size))
+        assert [each.size_bytes for each in store.artifacts.of_run(claim.run_id)] == [2]
+        assert store.artifacts.total_bytes(claim.run_id) == 2
+
+    def test_a_new_artifact_is_a_change(self, store: Store) -> None:
+        claim = running(store)
+        before = store.runs.newest_change("ann#1")
+        store.artifacts.add(claim.run_id, artifact("x"))
+        assert store.runs.newest_change("ann#1") > before
+
+    def test_removing_a_run_forgets_its_artifacts(self, store: Store) -> None:
+        claim = running(store)
+        store.artifacts.add(claim.run_id, artifact("x"))
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        store.runs.remove(claim.run_id)
+        assert store.artifacts.of_run(claim.run_id) == []
+        assert store.artifacts.total_bytes(claim.run_id) == 0
+
+    def test_checkpoints_come_newest_step_first(self, store: Store) -> None:
+        claim = running(store)
+        files = [{"path": "weights.bin", "size_bytes": 4, "sha256": "c" * 64}]
+        for step in (2, 10, 9):
+            store.artifacts.add_checkpoint(claim.run_id, claim.n, step, files)
+        store.artifacts.add_checkpoint(claim.run_id, claim.n, 10, [])
+        found = [(step, kept) for step, kept, _ in store.artifacts.checkpoints(claim.run_id)]
+        assert found == [(10, []), (9, files), (2, files)]
+        assert store.artifacts.checkpoints("r-aaaaaaaaaa") == []
+
+    # -- models ---------------------------------------------------------------------------------------------------
+    def test_versions_count_up_by_name_and_owner(self, store: Store) -> None:
+        assert [publish(store, digest=digest)[0] for digest in "123"] == [1, 2, 3]
+        assert publish(store, name="words") == (1, True)
+        assert publish(store, "bob#1") == (1, True)
+        assert [one.version for one in store.models.versions("ann#1", "digits")] == [3, 2, 1]
+        assert [(one.name, one.version) for one in store.models.names("ann#1")] == [("digits", 3), ("words", 1)]
+        newest = store.models.versions("ann#1", "digits")[0]
+        assert (newest.card, newest.size_bytes, newest.owner) == ({"digest": "3"}, 10, "ann#1")
+        assert [file.path for file in newest.files] == ["model.onnx", "model.json"]
+
+    def test_the_same_content_of_the_same_run_is_the_same_version(self, store: Store) -> None:
+        run_id = running(store).run_id
+        assert publish(store, run_id=run_id) == (1, True)
+        assert publish(store, run_id=run_id) == (1, False)
+        assert publish(store) == (2, True)
+        assert publish(store) == (2, False)
+
+    def test_versions_made_at_once_are_all_kept(self, store: Store) -> None:
+        with ThreadPoolExecutor(6) as pool:
+            made = [pool.submit(publish, store, digest=str(n)) for n in range(6)]
+            assert sorted(each.result(timeout=30)[0] for each in made) == [1, 2, 3, 4, 5, 6]
+
+    def test_another_owners_model_is_no_model(self, store: Store) -> None:
+        publish(store)
+        for owner, name in (("bob#1", "digits"), ("ann#1", "nothing")):
+            with pytest.raises(NotFound) as caught:
+                store.models.versions(owner, name)
+            assert caught.value.code == "unknown_model"
+        assert store.models.names("bob#1") == []
+
+    def test_an_alias_points_to_one_version(self, store: Store) -> None:
+        for digest in "12":
+            publish(store, digest=digest)
+        publish(store, "bob#1")
+
+        def aliases() -> dict[int, list[str]]:
+            return {one.version: one.aliases for one in store.models.versions("ann#1", "digits")}
+
+        for alias, version in (("production", 1), ("staging", 1), ("production", 2), ("production", 2)):
+            store.models.set_alias("ann#1", "digits", alias, version)
+        assert aliases() == {1: ["staging"], 2: ["production"]}
+        assert store.models.versions("bob#1", "digits")[0].aliases == []
+        assert store.models.names("ann#1")[0].aliases == ["production"]
+        for _ in range(2):
+            store.models.set_alias("ann#1", "digits", "production", None)
+        assert aliases() == {1: ["staging"], 2: []}
+
+    def test_a_removed_version_takes_its_aliases_with_it(self, store: Store) -> None:
+        for digest in "12":
+            publish(store, digest=digest)
+        store.models.set_alias("ann#1", "digits", "production", 2)
+        store.models.remove("ann#1", "digits", 2)
+        assert [(one.version, one.aliases) for one in store.models.versions("ann#1", "digits")] == [(1, [])]
+        assert publish(store, digest="3")[0] == 3, "a number that was given is given again"

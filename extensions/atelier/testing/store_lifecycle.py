@@ -1,0 +1,302 @@
+"""The part of the store's suite on the moves of runs and attempts, and what follows from an attempt's end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Row, select, update
+
+from atelier.errors import Conflict
+from atelier.quantities import utcnow
+from atelier.records import (
+    RETRYABLE,
+    RUN_MOVES,
+    Artifact,
+    AttemptState,
+    ErrorReport,
+    Reason,
+    RunState,
+)
+from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token
+from atelier.service.store.lifecycle import move, run_row
+from atelier.service.store.schema import attempts, transitions
+from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
+
+SOON = timedelta(seconds=10)
+FINAL_OF = {
+    AttemptState.SUCCEEDED: RunState.SUCCEEDED,
+    AttemptState.FAILED: RunState.FAILED,
+    AttemptState.CANCELLED: RunState.CANCELLED,
+    AttemptState.TIMED_OUT: RunState.TIMED_OUT,
+    AttemptState.LOST: RunState.LOST,
+}
+
+
+class LifecycleSuite:
+    """Moves are compare-and-set, ends are told once, retries are new attempts with tokens of their own."""
+
+    # -- moves ----------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("before", RunState)
+    def test_only_the_moves_of_the_table_are_made(self, store: Store, before: RunState) -> None:
+        for after in RunState:
+            run = in_state(store, before)
+            with store.database.write() as connection:
+                row = _row(connection, run.id)
+                if after in RUN_MOVES[before]:
+                    move(connection, row, after)
+                else:
+                    with pytest.raises(Conflict) as caught:
+                        move(connection, row, after)
+                    assert caught.value.code == "illegal_move"
+            moved = store.runs.get(run.id)
+            assert (moved.state, moved.epoch) == ((after, 1) if after in RUN_MOVES[before] else (before, 0))
+
+    def test_a_move_from_an_old_look_changes_nothing(self, store: Store) -> None:
+        run_id = created(store)
+        with store.database.read() as connection:
+            old = _row(connection, run_id)
+        store.runs.queue(run_id)
+        queued_run = store.runs.get(run_id)
+        with pytest.raises(Conflict) as caught, store.database.write() as connection:
+            move(connection, old, RunState.QUEUED)
+        assert caught.value.code == "stale_epoch"
+        assert store.runs.get(run_id) == queued_run
+        assert _moves(store, run_id) == [(None, "created"), ("created", "queued")]
+
+    def test_every_move_leaves_a_line(self, store: Store) -> None:
+        claim = running(store)
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        states = ["created", "queued", "starting", "running", "succeeded"]
+        assert _moves(store, claim.run_id) == list(zip([None, *states], states, strict=False))
+        assert store.runs.get(claim.run_id).epoch == 4
+
+    # -- start and end --------------------------------------------------------------------------------------------
+    def test_a_start_is_told_once(self, store: Store) -> None:
+        claim = starting(store)
+        environment = {"image": "plain", "python": "/x/python", "lock_sha256": "0" * 64, "requirements_sha256": None}
+        store.runs.started(claim.run_id, claim.n, environment)
+        run = store.runs.get(claim.run_id)
+        assert (run.state, run.attempts[0].state) == (RunState.RUNNING, AttemptState.RUNNING)
+        assert run.environment is not None
+        assert run.environment.image == "plain"
+        assert run.started_at is not None
+        store.runs.started(claim.run_id, claim.n, None)
+        assert store.runs.get(claim.run_id) == run
+
+    @pytest.mark.parametrize("state", FINAL_OF)
+    def test_an_end_is_told_once(self, store: Store, state: AttemptState) -> None:
+        claim = running(store)
+        error = ErrorReport(kind="ValueError", message="no", traceback="Traceback …", cell=3, line=1)
+        outcome = Outcome(state, None, "so it was", 3, error)
+        run = store.runs.finish(claim.run_id, claim.n, outcome)
+        attempt = run.attempts[0]
+        assert (run.state, run.message) == (FINAL_OF[state], "so it was")
+        assert (attempt.state, attempt.exit_code, attempt.error) == (state, 3, error)
+        assert run.ended_at is not None
+        assert attempt.ended_at is not None
+        for again in (outcome, DONE, BROKEN):
+            assert store.runs.finish(claim.run_id, claim.n, again) == run
+        assert store.runs.live_attempts() == []
+
+    def test_an_attempt_that_never_was_ends_nothing(self, store: Store) -> None:
+        claim = running(store)
+        assert store.runs.finish(claim.run_id, 7, BROKEN).state is RunState.RUNNING
+        assert store.runs.finish(claim.run_id, claim.n, DONE).state is RunState.SUCCEEDED
+
+    def test_a_run_that_never_started_can_end(self, store: Store) -> None:
+        claim = starting(store)
+        failed = Outcome(AttemptState.FAILED, Reason.START_FAILED)
+        run = store.runs.finish(claim.run_id, claim.n, failed)
+        assert (run.state, run.reason, run.started_at) == (RunState.FAILED, Reason.START_FAILED, None)
+        assert run.message
+        assert run.hint
+
+    def test_words_may_hold_any_letter(self, store: Store) -> None:
+        """A user's error message reaches the store as it was raised."""
+        claim = running(store)
+        words = "naïve 🙂 'quoted' \x1b[31m%s \\u0000"
+        error = ErrorReport(kind="E", message=words, traceback=words)
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, None, words, 1, error))
+        assert run.message == words
+        assert run.attempts[0].error == error
+
+    # -- retries --------------------------------------------------------------------------------------------------
+    def test_a_retry_is_a_new_attempt_with_a_new_token(self, store: Store) -> None:
+        first = running(store, retries=1)
+        run = store.runs.finish(first.run_id, first.n, BROKEN)
+        assert (run.state, run.ended_at) == (RunState.QUEUED, None)
+        assert store.queue.claim(Capacity(), Quota())[0] is None, "a retry waits a moment"
+        due_now(store, run.id)
+        second = claimed(store)
+        assert (second.run_id, second.n) == (first.run_id, 2)
+        assert second.token != first.token
+        store.runs.started(second.run_id, second.n, None)
+        run = store.runs.finish(second.run_id, second.n, BROKEN)
+        assert run.state is RunState.FAILED
+        assert [attempt.n for attempt in run.attempts] == [1, 2]
+
+    @pytest.mark.parametrize("reason", sorted(set(Reason)))
+    def test_only_what_may_pass_is_tried_again(self, store: Store, reason: Reason) -> None:
+        claim = running(store, retries=3)
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, reason))
+        assert run.state is (RunState.QUEUED if reason in RETRYABLE else RunState.FAILED)
+
+    def test_what_gave_its_place_away_needs_no_retries(self, store: Store) -> None:
+        claim = running(store)
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED))
+        assert run.state is RunState.QUEUED
+
+    def test_what_ran_out_of_time_is_not_tried_again(self, store: Store) -> None:
+        claim = running(store, retries=3)
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.TIMED_OUT, Reason.DEADLINE))
+        assert run.state is RunState.TIMED_OUT
+
+    def test_an_old_attempt_can_do_nothing_any_more(self, store: Store) -> None:
+        old = running(store, retries=1)
+        run_id = old.run_id
+        store.runs.finish(run_id, old.n, BROKEN)
+        due_now(store, run_id)
+        new = claimed(store)
+        before = store.runs.get(run_id)
+        artifact = Artifact(path="x", size_bytes=1, sha256="0" * 64, attempt=old.n, created_at=utcnow())
+        acts: dict[str, Callable[[], object]] = {
+            "start": lambda: store.runs.started(run_id, old.n, None),
+            "heartbeat": lambda: beat(store, old),
+            "log": lambda: store.streams.appended(run_id, old.n, "log", offset=0, length=5),
+            "artifact": lambda: store.artifacts.add(run_id, artifact),
+            "checkpoint": lambda: store.artifacts.add_checkpoint(run_id, old.n, 1, []),
+        }
+        for name, act in acts.items():
+            with pytest.raises(Conflict) as caught:
+                act()
+            assert caught.value.code == "stale_attempt", name
+        assert store.runs.finish(run_id, old.n, DONE) == before
+        store.runs.started(run_id, new.n, None)
+        assert store.runs.get(run_id).state is RunState.RUNNING
+
+    def test_a_token_leads_to_its_own_attempt_for_ever(self, store: Store) -> None:
+        old = running(store, retries=1)
+        store.runs.finish(old.run_id, old.n, BROKEN)
+        due_now(store, old.run_id)
+        new = claimed(store)
+        for claim in (old, new):
+            row = store.runs.by_token(hash_token(claim.token))
+            assert row is not None
+            assert (row.run_id, row.n, row.owner) == (claim.run_id, claim.n, "ann#1")
+        assert store.runs.by_token(hash_token("another")) is None
+        assert store.runs.by_token(new.token) is None, "the store must not keep the token itself"
+
+    # -- cancel ---------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("make", [created, queued])
+    def test_what_waits_is_cancelled_at_once(self, store: Store, make: Callable[[Store], str]) -> None:
+        run_id = make(store)
+        run = store.runs.cancel(run_id, stop_at=utcnow() + SOON)
+        assert (run.state, run.reason) == (RunState.CANCELLED, Reason.CANCELLED_BY_USER)
+        assert run.ended_at is not None
+        assert store.queue.claim(Capacity(), Quota()) == (None, [])
+
+    @pytest.mark.parametrize("make", [starting, running])
+    def test_what_lives_is_told_to_stop(self, store: Store, make: Callable[..., Claim]) -> None:
+        claim = make(store, retries=5)
+        run = store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        assert run.desired == "cancelled"
+        assert not run.state.is_final
+        order = beat(store, claim)
+        assert order is not None
+        assert order[0] == "cancel"
+        assert 5 < order[1] <= 10
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.CANCELLED, Reason.CANCELLED_BY_USER))
+        assert run.state is RunState.CANCELLED
+
+    def test_a_cancelled_run_is_not_tried_again(self, store: Store) -> None:
+        claim = running(store, retries=5)
+        store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        assert store.runs.finish(claim.run_id, claim.n, BROKEN).state.is_final
+
+    def test_a_run_between_two_attempts_is_cancelled_at_once(self, store: Store) -> None:
+        claim = running(store, retries=5)
+        store.runs.finish(claim.run_id, claim.n, BROKEN)
+        assert store.runs.cancel(claim.run_id, stop_at=utcnow()).state is RunState.CANCELLED
+        due_now(store, claim.run_id)
+        assert store.queue.claim(Capacity(), Quota()) == (None, [])
+
+    def test_a_final_run_stays_as_it_is(self, store: Store) -> None:
+        for outcome in (DONE, BROKEN):
+            claim = running(store)
+            run = store.runs.finish(claim.run_id, claim.n, outcome)
+            assert store.runs.cancel(run.id, stop_at=utcnow()) == run
+
+    def test_the_first_order_to_stop_stands_but_for_a_cancel(self, store: Store) -> None:
+        claim = running(store)
+        assert beat(store, claim) is None
+        for why in ("deadline", "stalled"):
+            store.runs.stop(claim.run_id, claim.n, why, stop_at=utcnow() + SOON)
+        order = beat(store, claim)
+        assert order is not None
+        assert order[0] == "deadline"
+
+    def test_a_look_sees_one_moment(self, store: Store) -> None:
+        """A run and its attempts change together; nobody sees the one without the other."""
+        run_id, over = queued(store, retries=99), threading.Event()
+        fitting: dict[RunState, set[AttemptState | None]] = {
+            RunState.QUEUED: {None, AttemptState.FAILED},
+            RunState.STARTING: {AttemptState.STARTING},
+            RunState.RUNNING: {AttemptState.RUNNING},
+        }
+
+        def look_on() -> int:
+            looks = 0
+            while not over.is_set():
+                run = store.runs.get(run_id)
+                newest = run.attempts[-1].state if run.attempts else None
+                assert newest in fitting[run.state], f"{run.state} with an attempt that is {newest}"
+                looks += 1
+            return looks
+
+        with ThreadPoolExecutor(2) as pool:
+            watchers = [pool.submit(look_on) for _ in range(2)]
+            try:
+                for n in range(1, 25):
+                    due_now(store, run_id)
+                    claimed(store)
+                    store.runs.started(run_id, n, None)
+                    store.runs.finish(run_id, n, BROKEN)
+            finally:
+                over.set()
+            assert min(watcher.result(timeout=10) for watcher in watchers) > 0
+
+    # -- what is counted ------------------------------------------------------------------------------------------
+    def test_launches_and_recoveries_are_counted(self, store: Store) -> None:
+        claim = starting(store)
+        assert [store.runs.launched(claim.run_id, claim.n) for _ in range(3)] == [1, 2, 3]
+        assert [store.runs.recovering(claim.run_id, claim.n) for _ in range(2)] == [1, 2]
+
+    def test_the_time_of_all_ended_attempts_is_summed(self, store: Store) -> None:
+        claim = running(store, retries=2)
+        for n in (1, 2):
+            with store.database.write() as connection:
+                this = (attempts.c.run_id == claim.run_id) & (attempts.c.n == n)
+                connection.execute(update(attempts).where(this).values(started_at=utcnow() - timedelta(seconds=10 * n)))
+            store.runs.finish(claim.run_id, n, replace(BROKEN, message=None))
+            due_now(store, claim.run_id)
+            claim = claimed(store)
+            store.runs.started(claim.run_id, claim.n, None)
+        assert store.runs.ran_s(claim.run_id) == pytest.approx(30, abs=5)
+
+
+def _row(connection: Connection, run_id: str) -> Row[Any]:
+    row = run_row(connection, run_id)
+    assert row is not None
+    return row
+
+
+def _moves(store: Store, run_id: str) -> list[tuple[str | None, str]]:
+    query = select(transitions).where(transitions.c.run_id == run_id).order_by(transitions.c.seq)
+    with store.database.read() as connection:
+        return [(row.before, row.after) for row in connection.execute(query)]

@@ -1,0 +1,233 @@
+"""The part of the store's suite on the queue: what is claimed in which order, with which devices, and what waits."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from atelier.quantities import utcnow
+from atelier.records import AttemptState, Reason, RunState
+from atelier.service.store import Capacity, Claim, Quota, Store, Wait, holder_of
+from atelier.service.store.leases import KERNEL
+from atelier.testing.samples import BROKEN, DONE, GIB, GPU, claimed, due_now, queued, running
+
+FREE = Quota()
+
+
+def gpus(*devices: str, cpu: float | None = None) -> Capacity:
+    """A machine with these GPUs."""
+    return Capacity(cpu=cpu, devices={GPU: devices})
+
+
+def held(store: Store) -> dict[str, str]:
+    """Device → holder."""
+    return {lease.device: lease.holder for lease in store.leases.held()}
+
+
+def hold(store: Store, kernel: str, owner: str = "bob#1", *, count: int = 1, lifetime_s: float = 60.0) -> list[str]:
+    """Devices of a machine with two GPUs for a kernel."""
+    devices = ["GPU-a", "GPU-b"]
+    return store.leases.hold(
+        KERNEL + kernel, owner=owner, resource=GPU, devices=devices, count=count, lifetime_s=lifetime_s
+    )
+
+
+class QueueSuite:
+    """Claims are all or nothing, never twice, first in first out, and nobody starves."""
+
+    def test_nothing_is_claimed_where_nothing_waits(self, store: Store) -> None:
+        assert store.queue.claim(Capacity(), FREE) == (None, [])
+
+    def test_a_claim_starts_an_attempt(self, store: Store) -> None:
+        run_id = queued(store)
+        claim, waits = store.queue.claim(Capacity(), FREE)
+        assert claim is not None
+        assert (claim.run_id, claim.n, claim.devices, waits) == (run_id, 1, {}, [])
+        assert len(claim.token) == 64
+        run = store.runs.get(run_id)
+        assert (run.state, run.attempts[0].state) == (RunState.STARTING, AttemptState.STARTING)
+        assert store.queue.claim(Capacity(), FREE) == (None, [])
+        assert [row.id for row in store.runs.live_attempts()] == [run_id]
+
+    def test_first_in_first_out_whoever_asks(self, store: Store) -> None:
+        ids = [queued(store, owner) for owner in ("bob#1", "ann#1", "carl#1", "ann#1", "bob#1")]
+        assert [claimed(store).run_id for _ in ids] == ids
+
+    # -- devices --------------------------------------------------------------------------------------------------
+    def test_devices_are_leased_all_or_none(self, store: Store) -> None:
+        two = queued(store, gpus=2)
+        assert store.queue.claim(gpus("GPU-a"), FREE)[0] is None
+        assert held(store) == {}
+        assert store.runs.get(two).attempts == []
+        claim = claimed(store, gpus("GPU-a", "GPU-b", "GPU-c"))
+        assert claim.devices == {GPU: ["GPU-a", "GPU-b"]}
+        assert held(store) == dict.fromkeys(["GPU-a", "GPU-b"], holder_of(two, 1))
+
+    def test_twelve_claimers_of_four_devices_get_four(self, store: Store) -> None:
+        ids = {queued(store, f"user{n % 3}#1", gpus=1) for n in range(12)}
+        machine, together = gpus("GPU-1", "GPU-2", "GPU-3", "GPU-4"), threading.Barrier(12)
+
+        def claim_one() -> Claim | None:
+            together.wait(10)
+            return store.queue.claim(machine, FREE)[0]
+
+        with ThreadPoolExecutor(12) as pool:
+            claims = [each.result(timeout=30) for each in [pool.submit(claim_one) for _ in range(12)]]
+        won = [claim for claim in claims if claim is not None]
+        assert len(won) == 4
+        assert {claim.run_id for claim in won} < ids
+        assert len({claim.run_id for claim in won}) == 4
+        assert sorted(device for claim in won for device in claim.devices[GPU]) == list(machine.devices[GPU])
+        assert len({claim.token for claim in won}) == 4
+        assert len(held(store)) == 4
+
+    def test_every_run_is_claimed_once_by_many_claimers(self, store: Store) -> None:
+        ids = [queued(store) for _ in range(12)]
+
+        def claim_all() -> list[str]:
+            mine = []
+            while (claim := store.queue.claim(Capacity(), FREE)[0]) is not None:
+                mine.append(claim.run_id)
+            return mine
+
+        with ThreadPoolExecutor(4) as pool:
+            lists = [each.result(timeout=30) for each in [pool.submit(claim_all) for _ in range(4)]]
+        assert sorted(run_id for mine in lists for run_id in mine) == sorted(ids)
+
+    def test_an_end_gives_the_devices_back(self, store: Store) -> None:
+        for outcome in (DONE, BROKEN):
+            queued(store, gpus=1)
+            claim = claimed(store, gpus("GPU-a"))
+            assert held(store) == {"GPU-a": holder_of(claim.run_id, claim.n)}
+            store.runs.finish(claim.run_id, claim.n, outcome)
+            assert held(store) == {}
+
+    def test_a_retry_leases_anew(self, store: Store) -> None:
+        run_id = queued(store, gpus=1, retries=1)
+        claim = claimed(store, gpus("GPU-a"))
+        store.runs.finish(run_id, claim.n, BROKEN)
+        assert held(store) == {}
+        due_now(store, run_id)
+        assert claimed(store, gpus("GPU-b")).devices == {GPU: ["GPU-b"]}
+        assert held(store) == {"GPU-b": holder_of(run_id, 2)}
+
+    def test_a_device_that_vanished_is_not_given(self, store: Store) -> None:
+        queued(store, gpus=1)
+        claimed(store, gpus("GPU-a", "GPU-b"))
+        second = queued(store, gpus=1)
+        claim, waits = store.queue.claim(gpus("GPU-a"), FREE)
+        assert claim is None
+        assert [(wait.run_id, wait.reason) for wait in waits] == [(second, Reason.WAITS_FOR_ACCELERATOR)]
+
+    # -- kernels --------------------------------------------------------------------------------------------------
+    def test_kernels_and_runs_share_one_stock(self, store: Store) -> None:
+        assert hold(store, "k1") == ["GPU-a"]
+        assert hold(store, "k1") == ["GPU-a"], "a renewal took another device"
+        queued(store, gpus=1)
+        assert claimed(store, gpus("GPU-a", "GPU-b")).devices == {GPU: ["GPU-b"]}
+        assert hold(store, "k2") == []
+        waiting = queued(store, gpus=1)
+        assert store.queue.claim(gpus("GPU-a", "GPU-b"), FREE)[1] == [Wait(waiting, Reason.WAITS_FOR_ACCELERATOR)]
+        store.leases.release(f"{KERNEL}k1", "carl#1")
+        assert len(store.leases.held()) == 2, "a kernel's device was given back by somebody else"
+        for _ in range(2):
+            store.leases.release(f"{KERNEL}k1", "bob#1")
+        assert claimed(store, gpus("GPU-a", "GPU-b")).run_id == waiting
+
+    def test_a_kernel_gets_all_devices_or_none(self, store: Store) -> None:
+        assert hold(store, "k1", count=2) == ["GPU-a", "GPU-b"]
+        assert hold(store, "k2") == []
+        store.leases.release(f"{KERNEL}k1", "bob#1")
+        assert hold(store, "k2") == ["GPU-a"]
+        assert hold(store, "k1", count=2) == []
+        assert [lease.device for lease in store.leases.held()] == ["GPU-a"]
+
+    def test_a_kernel_that_renews_no_more_loses_its_device(self, store: Store) -> None:
+        hold(store, "k1", lifetime_s=5)
+        queued(store, gpus=1)
+        run = claimed(store, gpus("GPU-b"))
+        assert store.leases.expire(utcnow()) == 0
+        assert store.leases.expire(utcnow() + timedelta(seconds=6)) == 1
+        assert [lease.holder for lease in store.leases.held()] == [holder_of(run.run_id, run.n)]
+
+    def test_another_owners_kernel_of_the_same_name_renews_nothing(self, store: Store) -> None:
+        assert hold(store, "k1", "ann#1", count=2) == ["GPU-a", "GPU-b"]
+        assert hold(store, "k1", "bob#1") == []
+        assert {lease.owner for lease in store.leases.held()} == {"ann#1"}
+
+    def test_who_waits_for_his_own_kernel_is_told(self, store: Store) -> None:
+        hold(store, "k1", "ann#1", count=2)
+        mine, others, plain = queued(store, gpus=1), queued(store, "bob#1", gpus=1), queued(store)
+        claim, waits = store.queue.claim(gpus("GPU-a", "GPU-b"), FREE)
+        assert claim is not None
+        assert claim.run_id == plain
+        assert waits == [Wait(mine, Reason.WAITS_FOR_OWN_KERNEL), Wait(others, Reason.WAITS_FOR_ACCELERATOR)]
+
+    # -- who waits, and why ---------------------------------------------------------------------------------------
+    def test_a_full_machine_is_waited_for(self, store: Store) -> None:
+        for capacity, fields in (
+            (Capacity(cpu=2.0), {"cpu": 1.5}),
+            (Capacity(memory_bytes=2 * GIB), {"memory_bytes": GIB + 1}),
+        ):
+            queued(store, **fields)
+            claim = claimed(store, capacity)
+            second = queued(store, **fields)
+            nothing, waits = store.queue.claim(capacity, FREE)
+            assert nothing is None
+            assert [(wait.run_id, wait.reason) for wait in waits] == [(second, Reason.WAITS_FOR_CAPACITY)]
+            store.runs.finish(claim.run_id, claim.n, DONE)
+            assert claimed(store, capacity).run_id == second
+            store.runs.finish(second, 1, DONE)
+
+    def test_small_runs_do_not_starve_a_large_one(self, store: Store) -> None:
+        capacity = Capacity(cpu=4.0)
+        queued(store, cpu=2)
+        first = claimed(store, capacity)
+        large, small = queued(store, cpu=4), queued(store, cpu=1)
+        claim, waits = store.queue.claim(capacity, FREE)
+        assert claim is None, "the small run went past the large one that waits for the whole machine"
+        assert {wait.run_id: wait.reason for wait in waits} == dict.fromkeys([large, small], Reason.WAITS_FOR_CAPACITY)
+        store.runs.finish(first.run_id, first.n, DONE)
+        assert claimed(store, capacity).run_id == large
+
+    def test_who_waits_for_a_device_holds_up_nobody(self, store: Store) -> None:
+        machine = gpus("GPU-a", "GPU-b")
+        queued(store, gpus=1)
+        claimed(store, machine)
+        double, single, plain = queued(store, gpus=2), queued(store, gpus=1), queued(store)
+        assert {claimed(store, machine).run_id for _ in range(2)} == {single, plain}
+        waits = store.queue.claim(machine, FREE)[1]
+        assert [(wait.run_id, wait.reason) for wait in waits] == [(double, Reason.WAITS_FOR_ACCELERATOR)]
+
+    def test_one_owners_limit_holds_up_nobody_else(self, store: Store) -> None:
+        for quota, fields in (
+            (Quota(runs=1), {}),
+            (Quota(cpu=3.0), {"cpu": 2.0}),
+            (Quota(memory_bytes=3 * GIB), {"memory_bytes": 2 * GIB}),
+        ):
+            mine = running(store, "ann#1", **fields)
+            second, others = queued(store, "ann#1", **fields), queued(store, "bob#1", **fields)
+            claim, waits = store.queue.claim(Capacity(), quota)
+            assert claim is not None
+            assert claim.run_id == others
+            assert [(wait.run_id, wait.reason) for wait in waits] == [(second, Reason.WAITS_FOR_USER_LIMIT)]
+            store.runs.finish(mine.run_id, mine.n, DONE)
+            assert claimed(store, Capacity(), quota).run_id == second
+            for run_id in (second, others):
+                store.runs.finish(run_id, 1, DONE)
+
+    def test_a_crowd_of_one_owner_holds_up_nobody_else(self, store: Store) -> None:
+        running(store, "ann#1")
+        for _ in range(203):
+            queued(store, "ann#1")
+        other = queued(store, "bob#1")
+        claim, _ = store.queue.claim(Capacity(), Quota(runs=1))
+        assert claim is not None, "the run of another owner is not seen behind those that wait for their own limit"
+        assert claim.run_id == other
+
+    def test_what_is_cancelled_or_over_waits_no_more(self, store: Store) -> None:
+        cancelled, expired = queued(store), queued(store)
+        store.runs.cancel(cancelled, stop_at=utcnow())
+        store.runs.expire(expired)
+        assert store.queue.claim(Capacity(), FREE) == (None, [])

@@ -1,0 +1,179 @@
+"""The part of the store's suite on what live attempts tell: bytes counted once, curves, progress, signs of life."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from atelier.errors import Conflict
+from atelier.records import Progress
+from atelier.service.store import Store, parse_points
+from atelier.service.store.streams import MOST_POINTS, Point
+from atelier.testing.samples import DONE, beat, running
+
+NOW_S = 1.8e9
+STRANGE_LINES = (
+    b'{"t": 1.0, "step": 2, "val',
+    b"",
+    b"\xff\xfe",
+    b"[]",
+    b"7",
+    b"[" * 100_000,
+    b'{"t": NaN, "step": 1, "values": {"x": 1}}',
+    b'{"t": 1.0, "step": 1e400, "values": {"x": 1}}',
+    b'{"t": 1.0, "step": ' + b"9" * 30 + b', "values": {"x": 1}}',
+    b'{"t": 1.0, "step": 1, "values": [1]}',
+    b'{"t": 1.0, "step": 1, "values": {"x": ' + b"9" * 400 + b"}}",
+    b'{"t": 1.0, "step": 1, "values": {"x": "y"}}',
+    b'{"t": 1.0, "step": 1, "values": {"a\\u0000b": 1, "c\\ud800d": 1, "": 1}}',
+)
+
+
+def points(name: str, values: list[float | None], first_step: int = 0) -> list[Point]:
+    """Points of one metric, a step and a second apart."""
+    return [Point(name, first_step + n, value, NOW_S + n) for n, value in enumerate(values)]
+
+
+class StreamsSuite:
+    """An append counts exactly once, whatever is repeated or missing; curves stay small and keep their ends."""
+
+    @pytest.mark.parametrize("stream", ["log", "metrics"])
+    def test_bytes_count_once(self, store: Store, stream: str) -> None:
+        claim = running(store)
+
+        def append(offset: int, length: int) -> int:
+            return store.streams.appended(claim.run_id, claim.n, stream, offset=offset, length=length)
+
+        assert append(0, 10) == 10
+        assert append(0, 10) == 10, "a repeat was counted"
+        assert append(4, 10) == 10, "an overlap was counted"
+        assert append(11, 10) == 10, "bytes after a gap were taken"
+        assert append(10, 0) == 10
+        assert append(10, 5) == 15
+        assert store.streams.size(claim.run_id, claim.n, stream) == 15
+        assert store.streams.size("r-aaaaaaaaaa", 1, stream) == 0
+
+    def test_the_two_streams_are_counted_apart(self, store: Store) -> None:
+        claim = running(store)
+        store.streams.appended(claim.run_id, claim.n, "log", offset=0, length=7)
+        assert store.streams.size(claim.run_id, claim.n, "metrics") == 0
+        assert store.runs.get(claim.run_id).attempts[0].log_size_bytes == 7
+
+    def test_one_chunk_sent_by_several_at_once_counts_once(self, store: Store) -> None:
+        claim, together = running(store), threading.Barrier(6)
+        fresh = points("loss", [1.0, 2.0, 3.0])
+
+        def append() -> int:
+            together.wait(10)
+            return store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=10, points=fresh)
+
+        with ThreadPoolExecutor(6) as pool:
+            assert {each.result(timeout=30) for each in [pool.submit(append) for _ in range(6)]} == {10}
+        assert store.streams.curves(claim.run_id)["loss"]["count"] == 3
+
+    def test_an_ended_attempt_takes_nothing_more(self, store: Store) -> None:
+        claim = running(store)
+        store.streams.appended(claim.run_id, claim.n, "log", offset=0, length=3)
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        with pytest.raises(Conflict) as caught:
+            store.streams.appended(claim.run_id, claim.n, "log", offset=3, length=3)
+        assert caught.value.code == "stale_attempt"
+        assert store.streams.size(claim.run_id, claim.n, "log") == 3
+
+    # -- curves ---------------------------------------------------------------------------------------------------
+    def test_points_become_curves_and_newest_values(self, store: Store) -> None:
+        claim = running(store)
+        fresh = points("loss", [0.5, None, 0.25]) + points("a/b naïve", [1.0])
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=fresh)
+        curves = store.streams.curves(claim.run_id)
+        assert curves["loss"]["points"] == [[0, 0.5, NOW_S], [1, None, NOW_S + 1], [2, 0.25, NOW_S + 2]]
+        assert curves["loss"]["last"] == {"step": 2, "value": 0.25, "time": NOW_S + 2}
+        assert list(curves) == ["a/b naïve", "loss"]
+        assert store.runs.get(claim.run_id).metrics == {"loss": 0.25, "a/b naïve": 1.0}
+        more = points("loss", [None], first_step=3)
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=9, length=9, points=more)
+        assert store.runs.get(claim.run_id).metrics == {"loss": None, "a/b naïve": 1.0}
+
+    def test_points_of_a_repeat_are_not_folded_again(self, store: Store) -> None:
+        claim = running(store)
+        for _ in range(2):
+            store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=points("loss", [1.0]))
+        assert store.streams.curves(claim.run_id)["loss"]["count"] == 1
+
+    def test_a_long_curve_is_thinned_evenly(self, store: Store) -> None:
+        claim, size, total = running(store), 0, 0
+        for n in (1, 499, 500, 1, 1500, 7, 2501):
+            fresh = points("loss", [float(total + i) for i in range(n)], first_step=total)
+            size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=n, points=fresh)
+            total += n
+            curve = store.streams.curves(claim.run_id)["loss"]
+            steps = [step for step, _, _ in curve["points"]]
+            assert curve["count"] == total
+            assert curve["last"]["step"] == total - 1
+            assert min(total, MOST_POINTS // 2) <= len(steps) <= MOST_POINTS
+            assert steps[0] == 0
+            assert len({later - earlier for earlier, later in itertools.pairwise(steps)}) <= 1
+            assert steps[-1] > 0.95 * (total - 1) - 1
+            assert all(value == step for step, value, _ in curve["points"])
+
+    def test_what_no_recorder_writes_is_left_out(self, store: Store) -> None:
+        """Code may write anything into its spool, and a full disk tears lines: the good ones count nevertheless."""
+        claim = running(store)
+        lines = [
+            b'{"t": 1.0, "step": 1, "values": {"loss": 0.5}}',
+            *STRANGE_LINES,
+            b'{"t": 2.0, "step": null, "values": {"loss": "nan"}}',
+            b'{"t": 3.0, "step": 3, "values": {"loss": 0.25}}',
+        ]
+        fresh = parse_points(b"\n".join(lines) + b"\n")
+        assert fresh == [Point("loss", 1, 0.5, 1.0), Point("loss", None, None, 2.0), Point("loss", 3, 0.25, 3.0)]
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=fresh)
+        assert store.streams.curves(claim.run_id)["loss"]["count"] == 3
+
+    def test_values_that_are_not_finite_are_null(self) -> None:
+        for text in (b'"nan"', b'"inf"', b'"-inf"', b"NaN", b"Infinity", b"1e999"):
+            line = b'{"t": 1.0, "step": 1, "values": {"x": %b}}\n' % text
+            assert parse_points(line) == [Point("x", 1, None, 1.0)]
+
+    # -- signs of life --------------------------------------------------------------------------------------------
+    def test_a_heartbeat_brings_progress_use_and_warnings(self, store: Store) -> None:
+        claim = running(store)
+        progress = {"done": 2.0, "total": 5.0, "left_s": 3.5, "at": "2026-01-02T03:04:05.678Z"}
+        before = store.runs.get(claim.run_id).attempts[0].last_seen_at
+        beat(store, claim, progress=progress, usage={"cpu_percent": 99.5}, warnings=["a", "b", "a"])
+        run = store.runs.get(claim.run_id)
+        assert run.progress == Progress.model_validate(progress)
+        assert run.attempts[0].usage == {"cpu_percent": 99.5}
+        assert run.warnings == ["a", "b"]
+        after = run.attempts[0].last_seen_at
+        assert before is not None
+        assert after is not None
+        assert after > before
+
+    def test_a_heartbeat_without_news_changes_no_view(self, store: Store) -> None:
+        claim = running(store)
+        progress = {"done": 1.0, "total": None, "left_s": None, "at": "2026-01-02T03:04:05.678Z"}
+        beat(store, claim, progress=progress, warnings=["a"])
+        change = store.runs.newest_change("ann#1")
+        beat(store, claim, progress=progress, warnings=["a"])
+        beat(store, claim)
+        assert store.runs.newest_change("ann#1") == change
+        assert store.runs.get(claim.run_id).progress is not None
+
+    def test_warnings_are_bounded(self, store: Store) -> None:
+        claim = running(store)
+        for start in (0, 90):
+            warnings = [f"warning {n}" for n in range(start, start + 90)]
+            beat(store, claim, warnings=warnings)
+        assert store.runs.get(claim.run_id).warnings == [f"warning {n}" for n in range(100)]
+
+    def test_time_left_ends_with_the_run(self, store: Store) -> None:
+        claim = running(store)
+        progress = {"done": 2.0, "total": 5.0, "left_s": 3.5, "at": "2026-01-02T03:04:05.678Z"}
+        beat(store, claim, progress=progress)
+        run = store.runs.finish(claim.run_id, claim.n, DONE)
+        assert run.progress is not None
+        assert (run.progress.done, run.progress.left_s) == (2.0, None)
