@@ -201,7 +201,7 @@ def _keep(run: Recorder, states: Mapping[str, Stateful], done: int) -> None:
     import torch
 
     random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    content = {"states": {name: state.state_dict() for name, state in states.items()}, "random": random}
+    content = {"epochs": done, "states": {name: state.state_dict() for name, state in states.items()}, "random": random}
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         path = Path(folder) / STATE
         torch.save(content, path)
@@ -227,4 +227,4 @@ def _restored(run: Recorder, states: Mapping[str, Stateful]) -> int:
     torch.set_rng_state(content["random"]["cpu"])
     if torch.cuda.is_available() and len(content["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(content["random"]["cuda"])
-    return int(folder.name.split("-")[1])
+    return int(content["epochs"])
