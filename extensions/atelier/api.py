@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago, clean, lasted, live_view, progress_text
-from atelier.handle import RunFailed, RunHandle, StillRunning
+from atelier.display import Rows, ago
+from atelier.handle import RunFailed, RunHandle, Runs, StillRunning
 from atelier.quantities import format_bytes
 from atelier.records import ModelVersion
 from atelier.resolving import resolve_run
@@ -100,20 +100,16 @@ def submit(
     return handle
 
 
-def runs(state: str | None = None, limit: int = 20) -> Rows[RunHandle]:
+def runs(state: str | None = None, limit: int = 20) -> Runs:
     """The caller's newest runs, newest first; only those in a state (``"running"``) when one is given.
 
     Examples
     --------
-    >>> [run.id for run in atelier.runs("failed")]  # doctest: +SKIP
+    >>> atelier.runs("running").wait()  # doctest: +SKIP
     """
     client = _client()
     found = client.newest_runs(state=state, limit=limit)
-
-    def view(handles: Sequence[RunHandle]) -> dict[str, Any]:
-        return live_view("runs_bundle", [handle._record for handle in handles], state=state)
-
-    return Rows((RunHandle(client, record) for record in found), _RUN_COLUMNS, empty="no runs yet", view=view)
+    return Runs((RunHandle(client, record) for record in found), state=state)
 
 
 def run(which: str = "last") -> RunHandle:
@@ -233,21 +229,6 @@ def _client_for(_pid: int, place: tuple[tuple[str, str | None], ...]) -> Client:
     return Client.find({name: value for name, value in place if value is not None})
 
 
-def _progress(handle: RunHandle) -> str:
-    record = handle._record
-    return progress_text(record.progress.model_dump() if record.progress else None)
-
-
-_RUN_COLUMNS: dict[str, Callable[[RunHandle], str]] = {
-    "run": lambda handle: handle.id,
-    "name": lambda handle: clean(handle.name),
-    "state": lambda handle: str(handle._record.state),
-    "progress": _progress,
-    "submitted": lambda handle: ago(handle._record.created_at),
-    "took": lambda handle: lasted(handle._record.model_dump(mode="json", include={"started_at", "ended_at"})),
-    "image": lambda handle: handle._record.image,
-    "machine": lambda handle: handle._record.machine,
-}
 _IMAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "image": lambda entry: entry["name"],
     "title": lambda entry: entry["title"],

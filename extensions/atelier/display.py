@@ -26,8 +26,6 @@ class Rows(list[Row], Generic[Row]):
         Heading → function of an entry that gives the cell's text.
     empty : str
         What is shown when there is no entry.
-    view : callable, optional
-        Gives the MIME bundle of a live view of the entries, shown where a front end knows it.
     """
 
     def __init__(
@@ -36,12 +34,10 @@ class Rows(list[Row], Generic[Row]):
         columns: Mapping[str, Callable[[Row], str]],
         *,
         empty: str,
-        view: Callable[[Sequence[Row]], dict[str, Any]] = lambda _: {},
     ) -> None:
         super().__init__(rows)
         self._columns = dict(columns)
         self._empty = empty
-        self._view = view
 
     def _cells(self) -> list[list[str]]:
         return [[cell(row) for cell in self._columns.values()] for row in self]
@@ -51,9 +47,6 @@ class Rows(list[Row], Generic[Row]):
 
     def _repr_html_(self) -> str:
         return html_table(list(self._columns), self._cells()) if self else f"<p>{html.escape(self._empty)}</p>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {"text/html": self._repr_html_(), **self._view(self), "text/plain": repr(self)}
 
 
 def live_view(name: str, *arguments: Any, **options: Any) -> dict[str, Any]:

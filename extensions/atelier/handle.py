@@ -6,13 +6,13 @@ import html
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago, live_view, progress_text
+from atelier.display import Rows, ago, lasted, live_view, progress_text
 from atelier.errors import AtelierError, Conflict, NotFound
 from atelier.following import follow_log, read_log, watch
 from atelier.quantities import format_bytes
@@ -278,6 +278,33 @@ class RunHandle:
         return {"text/html": f"<pre>{html.escape(text)}</pre>", **live_view("run_bundle", record), "text/plain": text}
 
 
+class Runs(Rows[RunHandle]):
+    """Several runs: a list that shows itself, live where a front end can, and that can be waited for.
+
+    Parameters
+    ----------
+    handles : iterable of RunHandle
+        The runs.
+    state : str, optional
+        The only state that the live view shows.
+    """
+
+    def __init__(self, handles: Iterable[RunHandle], *, state: str | None = None) -> None:
+        super().__init__(handles, _RUN_COLUMNS, empty="no runs yet")
+        self._state = state
+
+    def wait(self, timeout_s: float | None = None) -> Runs:
+        """Block until all are final, whatever the outcomes; raises and is interrupted as `RunHandle.wait`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for handle in self:
+            handle.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        view = live_view("runs_bundle", [handle.record for handle in self], state=self._state)
+        return {"text/html": self._repr_html_(), **view, "text/plain": repr(self)}
+
+
 def record_from(body: dict[str, Any]) -> Run:
     """The record in an answer; a field that a newer service adds is left out."""
     return Run.model_validate(body, extra="ignore")
@@ -306,4 +333,14 @@ _ARTIFACT_COLUMNS: dict[str, Callable[[Artifact], str]] = {
     "size": lambda entry: format_bytes(entry.size_bytes),
     "kind": lambda entry: entry.kind,
     "made": lambda entry: ago(entry.created_at),
+}
+_RUN_COLUMNS: dict[str, Callable[[RunHandle], str]] = {
+    "run": lambda handle: handle.id,
+    "name": lambda handle: handle.name,
+    "state": lambda handle: str(handle.state),
+    "progress": lambda handle: progress_text(handle.progress.model_dump() if handle.progress else None),
+    "submitted": lambda handle: ago(handle.record.created_at),
+    "took": lambda handle: lasted(handle.record.model_dump(mode="json", include={"started_at", "ended_at"})),
+    "image": lambda handle: handle.record.image,
+    "machine": lambda handle: handle.record.machine,
 }

@@ -137,6 +137,16 @@ def test_waiting_ends_and_the_run_goes_on() -> None:
     assert run.cancel().state == "cancelled"
 
 
+def test_several_runs_are_waited_for() -> None:
+    started = [atelier.submit("work:sleep", params={"seconds": seconds}) for seconds in (0.1, 0.3)]
+    assert {run.id for run in atelier.runs(limit=2)} == {run.id for run in started}
+    assert [run.state for run in atelier.runs(limit=2).wait(60)] == ["succeeded", "succeeded"]
+    stuck = atelier.submit("work:sleep", params={"seconds": 600})
+    with pytest.raises(StillRunning):
+        atelier.runs(limit=2).wait(0.5)
+    stuck.cancel(now=True).wait(60)
+
+
 def test_the_catalog_shows_itself() -> None:
     catalog = atelier.catalog()
     assert catalog.machines

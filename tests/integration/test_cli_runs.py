@@ -70,6 +70,7 @@ def test_failed_code_shows_its_own_traceback_and_nothing_of_ours(there: Terminal
     done = there.type("submit", "fails.py", "--wait")
     assert done.code == 1, done
     assert "failed" in done.err
+    assert "ZeroDivisionError: division by zero" in done.err
     shown = there.type("show", "last").out
     assert "fails.py" in shown
     assert "ZeroDivisionError: division by zero" in shown

@@ -179,7 +179,11 @@ def wait(client: Client, run_id: str, output: Output) -> int:
                 output.note(f"{run_id}  {told}")
     except KeyboardInterrupt:
         return interrupted(run_id, output)
-    return report_end(client.run(run_id), output)
+    record = client.run(run_id)
+    error = record["attempts"][-1]["error"] if record["attempts"] else None
+    if error:
+        output.note(error["traceback"].rstrip())
+    return report_end(record, output)
 
 
 def report_end(record: Mapping[str, Any], output: Output) -> int:
