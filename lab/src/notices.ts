@@ -52,7 +52,12 @@ export function follow(run: Run, noteId: string, events: Events, show: () => voi
 /** Says how a run ended: in its own note if it has one that is still open, else in a new one. */
 export function tellEnd(run: Run, show: () => void): void {
   const type = KINDS[run.state] ?? 'info';
-  const note = { message: cut(endMessage(run)), type, autoClose: type === 'error' ? 0 : SHOWN_MS, actions: [{ label: 'Show', callback: show }] };
+  const note = {
+    message: cut(endMessage(run)),
+    type,
+    autoClose: type === 'error' ? 0 : SHOWN_MS,
+    actions: [{ label: 'Show', callback: show }]
+  };
   const known = followed.get(run.id);
   followed.delete(run.id);
   const updated = known !== undefined && Notification.update({ id: known, ...note, progress: 1 });

@@ -16,7 +16,10 @@ import { RunsPanel, RunTab } from './widgets';
 
 const ID_ARGUMENT = {
   type: 'object',
-  properties: { id: { type: 'string', description: 'Id of the run' }, name: { type: 'string', description: 'Its name' } },
+  properties: {
+    id: { type: 'string', description: 'Id of the run' },
+    name: { type: 'string', description: 'Its name' }
+  },
   required: ['id']
 } as const;
 
@@ -33,7 +36,10 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
     restorer: ILayoutRestorer | null,
     statusBar: IStatusBar | null
   ): void => {
-    const panel = new RunsPanel(atelier.host(), run => void app.commands.execute(CommandIDs.openRun, { id: run.id, name: run.name }));
+    const panel = new RunsPanel(
+      atelier.host(),
+      run => void app.commands.execute(CommandIDs.openRun, { id: run.id, name: run.name })
+    );
     app.shell.add(panel, 'left', { rank: 700 });
     restorer?.add(panel, panel.id);
     addCommands(app, atelier, panel);

@@ -15,7 +15,12 @@ export const submitPlugin: JupyterFrontEndPlugin<void> = {
   autoStart: true,
   requires: [IAtelier],
   optional: [INotebookTracker, ICommandPalette],
-  activate: (app: JupyterFrontEnd, atelier: IAtelier, tracker: INotebookTracker | null, palette: ICommandPalette | null): void => {
+  activate: (
+    app: JupyterFrontEnd,
+    atelier: IAtelier,
+    tracker: INotebookTracker | null,
+    palette: ICommandPalette | null
+  ): void => {
     const busy = new Set<NotebookPanel>();
     app.commands.addCommand(CommandIDs.runInBackground, {
       label: 'Run in Background',

@@ -1,3 +1,6 @@
 import './base.css';
+import './controls.css';
+import './run.css';
+import './tables.css';
 import './charts.css';
 import './log.css';

@@ -37,8 +37,8 @@ export class ActivityStore extends Store<ActivityData> {
 
   private async refresh(): Promise<void> {
     try {
-      const pages = await Promise.all(STATES.map(state => this.api.runs({ state, limit: LIMIT })));
-      const found = new Map(pages.flatMap(page => page.items).map(run => [run.id, run]));
+      const page = await this.api.runs({ states: STATES, limit: LIMIT });
+      const found = new Map(page.items.map(run => [run.id, run]));
       const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
       this.change({ unfinished: found, known: true });
       const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));

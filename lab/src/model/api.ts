@@ -40,8 +40,9 @@ export interface CopyOrder {
 export class Api {
   constructor(private readonly settings: ServerConnection.ISettings) {}
 
-  runs(query: { state?: string | null; limit: number; page?: string | null }): Promise<Page<Run>> {
-    return this.get('api/v1/runs', { state: query.state, limit: String(query.limit), page: query.page });
+  /** A page of runs, newest first; of any state when `states` is empty. */
+  runs(query: { states: string[]; limit: number; page?: string | null }): Promise<Page<Run>> {
+    return this.get('api/v1/runs', { state: query.states, limit: String(query.limit), page: query.page });
   }
 
   run(id: string): Promise<Run> {
@@ -115,8 +116,8 @@ export class Api {
     return URLExt.join(this.settings.baseUrl, 'atelier', path);
   }
 
-  private get<T>(path: string, query: Record<string, string | null | undefined> = {}): Promise<T> {
-    const given = Object.entries(query).filter((pair): pair is [string, string] => typeof pair[1] === 'string');
+  private get<T>(path: string, query: Record<string, string | string[] | null | undefined> = {}): Promise<T> {
+    const given = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map(one => [name, one]));
     const search = new URLSearchParams(given).toString();
     return this.json<T>(this.url(path) + (search ? `?${search}` : ''), { method: 'GET' });
   }

@@ -54,7 +54,9 @@ export function readCard(card: unknown): Card {
     inputs: list(signature['inputs']).map(readTensor),
     outputs: list(signature['outputs']).map(readTensor),
     labels: list(told['labels']).map(String),
-    metrics: Object.entries(fields(told['metrics'])).filter((pair): pair is [string, number] => typeof pair[1] === 'number'),
+    metrics: Object.entries(fields(told['metrics'])).filter(
+      (pair): pair is [string, number] => typeof pair[1] === 'number'
+    ),
     revision: text(lineage['git_revision'])
   };
 }

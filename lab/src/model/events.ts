@@ -161,10 +161,13 @@ export class Events {
   private lost(): void {
     this.drop();
     this.become('reconnecting', null);
-    this.timer = setTimeout(() => {
-      this.timer = null;
-      this.connect();
-    }, backOffMs(this.tries, this.random()));
+    this.timer = setTimeout(
+      () => {
+        this.timer = null;
+        this.connect();
+      },
+      backOffMs(this.tries, this.random())
+    );
     this.tries += 1;
   }
 

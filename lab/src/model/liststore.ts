@@ -86,7 +86,11 @@ export class ListStore extends Store<ListData> {
   private async read(): Promise<Page<Run>> {
     const { state, trail } = this.snapshot();
     if (this.target.ids === null) {
-      return this.api.runs({ state, limit: PAGE_SIZE, page: trail[trail.length - 1] ?? null });
+      return this.api.runs({
+        states: state === null ? [] : [state],
+        limit: PAGE_SIZE,
+        page: trail[trail.length - 1] ?? null
+      });
     }
     return this.readNamed(this.target.ids, state, Number(trail[trail.length - 1] ?? 0));
   }
@@ -123,14 +127,18 @@ export class ListStore extends Store<ListData> {
     const fits = state === null || run.state === state;
     const known = runs?.some(one => one.id === run.id) ?? false;
     if (known) {
-      this.change({ runs: (runs ?? []).map(one => (one.id === run.id ? run : one)).filter(one => one.id !== run.id || fits) });
+      this.change({
+        runs: (runs ?? []).map(one => (one.id === run.id ? run : one)).filter(one => one.id !== run.id || fits)
+      });
     } else if (fits && this.target.ids === null && trail.length === 1) {
       this.change({ runs: [run, ...(runs ?? [])].sort(newestFirst).slice(0, PAGE_SIZE) });
     }
   }
 
   private measured(id: string, points: Record<string, [unknown, number | null, number][]>): void {
-    const last = Object.fromEntries(Object.entries(points).map(([name, some]) => [name, some[some.length - 1]?.[1] ?? null]));
+    const last = Object.fromEntries(
+      Object.entries(points).map(([name, some]) => [name, some[some.length - 1]?.[1] ?? null])
+    );
     const runs = this.snapshot().runs ?? [];
     this.change({ runs: runs.map(run => (run.id === id ? { ...run, metrics: { ...run.metrics, ...last } } : run)) });
   }

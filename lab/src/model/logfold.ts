@@ -26,7 +26,7 @@ const ESCAPE = '\x1b';
 /* eslint-disable-next-line no-control-regex */
 const SEQUENCE = /^\x1b(?:\[([0-9;:?]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])/;
 /* eslint-disable-next-line no-control-regex */
-const UNFINISHED = /^\x1b(?:\[[0-9;:?]*|\][^\x07\x1b]{0,2000})?$/;
+const UNFINISHED = /^\x1b(?:\[[0-9;:?]*|\][^\x07\x1b]{0,2000}\x1b?)?$/;
 /* eslint-disable-next-line no-control-regex */
 const RUN_OF_TEXT = /[^\x00-\x1f\x7f]+/y;
 
@@ -145,10 +145,10 @@ class Row {
   private cells: Cell[] = [];
   private cut = 0;
 
+  /** Writes at a column and returns how many columns the text takes, also those that are not kept. */
   write(column: number, text: string, style: Style): number {
-    const letters = column === this.cells.length && text.length > LINE_LIMIT ? text.slice(0, LINE_LIMIT) : text;
     let at = column;
-    for (const letter of letters) {
+    for (const letter of column < LINE_LIMIT ? text.slice(0, 2 * LINE_LIMIT) : '') {
       if (at >= LINE_LIMIT) {
         break;
       }
@@ -158,8 +158,11 @@ class Row {
       this.cells[at] = { text: letter, style };
       at += 1;
     }
+    if (column + text.length <= LINE_LIMIT) {
+      return at - column;
+    }
     this.cut = Math.max(this.cut, column + text.length - LINE_LIMIT);
-    return Math.max(at - column, Math.min(text.length, LINE_LIMIT));
+    return text.length;
   }
 
   erase(column: number, mode: string): void {

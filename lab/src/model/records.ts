@@ -1,15 +1,7 @@
 /** What the run service tells, as JSON. */
 
 export type RunState =
-  | 'created'
-  | 'queued'
-  | 'starting'
-  | 'running'
-  | 'succeeded'
-  | 'failed'
-  | 'cancelled'
-  | 'timed_out'
-  | 'lost';
+  'created' | 'queued' | 'starting' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'timed_out' | 'lost';
 
 export type AttemptState = RunState | 'preempted';
 

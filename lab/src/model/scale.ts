@@ -33,10 +33,10 @@ function linearScale(values: Iterable<number>, count: number): Scale {
 
 function logScale(values: Iterable<number>, count: number): Scale {
   const [low, high] = extent(positive(values));
-  let first = Math.floor(Math.log10(low) + 1e-9);
+  const first = Math.floor(Math.log10(low) + 1e-9);
   let last = Math.ceil(Math.log10(high) - 1e-9);
   if (last <= first) {
-    [first, last] = [first, first + 1];
+    last = first + 1;
   }
   const every = Math.max(1, Math.ceil((last - first) / Math.max(1, count)));
   const ticks: number[] = [];
@@ -103,7 +103,8 @@ export function tickTexts(ticks: number[]): string[] {
   if (most !== 0 && most < 1e-3) {
     return ticks.map(tick => (tick === 0 ? '0' : tick.toExponential().replace('e+', 'e')));
   }
-  const digits = Number.isFinite(least) && least > 0 ? Math.min(6, Math.max(0, -Math.floor(Math.log10(least) + 1e-9))) : 2;
+  const digits =
+    Number.isFinite(least) && least > 0 ? Math.min(6, Math.max(0, -Math.floor(Math.log10(least) + 1e-9))) : 2;
   return ticks.map(tick => (Number.isInteger(tick) && digits > 0 ? String(tick) : tick.toFixed(digits)));
 }
 
@@ -161,5 +162,7 @@ export function nearestIndex(xs: readonly number[], wanted: number): number {
 
 /** `val_loss` and `loss` belong in one chart: the name without what says which data it is of. */
 export function metricGroup(name: string): string {
-  return name.replace(/^(?:val|valid|validation|test|train|training|eval)[_/.-]/, '').replace(/[_/.-](?:val|test|train)$/, '');
+  return name
+    .replace(/^(?:val|valid|validation|test|train|training|eval)[_/.-]/, '')
+    .replace(/[_/.-](?:val|test|train)$/, '');
 }

@@ -44,7 +44,10 @@ export function Chart(props: ChartProps): JSX.Element {
   const [cursor, setCursor] = useState<number | null>(null);
   const start = useMemo(() => Math.min(...props.series.map(one => one.points[0]?.[2] ?? Infinity)), [props.series]);
   const xs = useMemo(() => allXs(props, start), [props.series, props.x, start]);
-  const geometry = useMemo(() => (width > 60 ? measure(props, xs, width) : null), [props.series, props.scale, xs, width]);
+  const geometry = useMemo(
+    () => (width > 60 ? measure(props, xs, width) : null),
+    [props.series, props.scale, xs, width]
+  );
   const at = cursor === null ? null : Math.min(cursor, xs.length - 1);
   const move = (event: React.MouseEvent<HTMLDivElement>): void => {
     if (geometry && xs.length > 0) {
@@ -90,7 +93,15 @@ export function Chart(props: ChartProps): JSX.Element {
         onKeyDown={key}
         onBlur={() => setCursor(null)}
       >
-        {geometry && <Drawing geometry={geometry} {...props} start={start} cursorX={at === null ? null : (xs[at] ?? null)} values={values} />}
+        {geometry && (
+          <Drawing
+            geometry={geometry}
+            {...props}
+            start={start}
+            cursorX={at === null ? null : (xs[at] ?? null)}
+            values={values}
+          />
+        )}
       </div>
     </figure>
   );
@@ -113,14 +124,26 @@ function Drawing(props: DrawingProps): JSX.Element {
       ))}
       {cursorX !== null && (
         <g>
-          <line className="at-cursor" x1={geometry.px(cursorX)} x2={geometry.px(cursorX)} y1={TOP} y2={HEIGHT - BOTTOM} />
+          <line
+            className="at-cursor"
+            x1={geometry.px(cursorX)}
+            x2={geometry.px(cursorX)}
+            y1={TOP}
+            y2={HEIGHT - BOTTOM}
+          />
           <text className="at-cursor-text" x={geometry.px(cursorX)} y={TOP - 5} textAnchor={anchor(geometry, cursorX)}>
             {xText(cursorX, props.x)}
           </text>
           {props.series.map((one, index) => {
             const y = geometry.py(props.values[index] ?? NaN);
             return y === null || Number.isNaN(y) ? null : (
-              <circle key={one.name} className={`at-dot at-colour-${one.colour}`} cx={geometry.px(cursorX)} cy={y} r={3.5} />
+              <circle
+                key={one.name}
+                className={`at-dot at-colour-${one.colour}`}
+                cx={geometry.px(cursorX)}
+                cy={y}
+                r={3.5}
+              />
             );
           })}
         </g>
@@ -181,7 +204,8 @@ function measure(props: ChartProps, xs: number[], width: number): Geometry {
   const yTexts = tickTexts(yScale.ticks);
   const left = 14 + Math.max(...yTexts.map(text => text.length), 2) * 6.4;
   const xScale = tightScale(xs, Math.max(2, Math.floor((width - left) / 60)));
-  const xTexts = props.x === 'step' ? tickTexts(xScale.ticks) : xScale.ticks.map(tick => durationText(tick).replace('.0', ''));
+  const xTexts =
+    props.x === 'step' ? tickTexts(xScale.ticks) : xScale.ticks.map(tick => durationText(tick).replace('.0', ''));
   const bottom = HEIGHT - BOTTOM;
   return {
     width,

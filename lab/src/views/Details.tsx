@@ -13,7 +13,12 @@ export function Details(props: { run: Run; now: number }): JSX.Element {
     <section className="at-details" aria-label="Details">
       <Group title="Parameters">
         {params.length === 0 && <p className="at-quiet">None given: the values in the code.</p>}
-        <Pairs pairs={params.map(([name, value]) => [<code key={name}>{name}</code>, <code key="value">{JSON.stringify(value)}</code>])} />
+        <Pairs
+          pairs={params.map(([name, value]) => [
+            <code key={name}>{name}</code>,
+            <code key="value">{JSON.stringify(value)}</code>
+          ])}
+        />
       </Group>
       <Group title="Time">
         <Pairs pairs={times(run, now)} />
@@ -126,7 +131,13 @@ function places(run: Run): Pair[] {
   ];
   if (run.source.git_revision) {
     const dirty = run.source.git_dirty ? ' with changes' : '';
-    pairs.push(['Git', <span key="git"><code>{run.source.git_revision.slice(0, 10)}</code>{dirty}</span>]);
+    pairs.push([
+      'Git',
+      <span key="git">
+        <code>{run.source.git_revision.slice(0, 10)}</code>
+        {dirty}
+      </span>
+    ]);
   }
   const usage = run.attempts[run.attempts.length - 1]?.usage ?? {};
   if (usage['memory_bytes']) {

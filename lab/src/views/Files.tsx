@@ -27,7 +27,9 @@ export function Files(props: { run: Run; artifacts: Artifact[] | null; live: boo
       </Empty>
     );
   }
-  const kinds = (Object.keys(KINDS) as Artifact['kind'][]).filter(kind => props.artifacts?.some(one => one.kind === kind));
+  const kinds = (Object.keys(KINDS) as Artifact['kind'][]).filter(kind =>
+    props.artifacts?.some(one => one.kind === kind)
+  );
   return (
     <section className="at-files" aria-label="Files">
       {kinds.map(kind => (
@@ -91,7 +93,9 @@ export function CopyBack(props: { run: string; artifact: string | null; whole?: 
     } catch (problem) {
       const error = asApiError(problem);
       const free = error.detail['free'];
-      setState(error.code === 'file_exists' && typeof free === 'string' ? { step: 'exists', free } : { step: 'failed', error });
+      setState(
+        error.code === 'file_exists' && typeof free === 'string' ? { step: 'exists', free } : { step: 'failed', error }
+      );
     }
   };
   if (state.step === 'exists') {
@@ -120,7 +124,10 @@ export function CopyBack(props: { run: string; artifact: string | null; whole?: 
       </span>
     );
   }
-  const label = props.artifact === null ? 'Open a copy of the executed notebook' : `Copy ${props.artifact} back beside the notebook`;
+  const label =
+    props.artifact === null
+      ? 'Open a copy of the executed notebook'
+      : `Copy ${props.artifact} back beside the notebook`;
   return (
     <>
       {state.step === 'failed' && (

@@ -43,7 +43,11 @@ export function LogPane(props: { id: string; attempts: Attempt[]; live: boolean 
   );
 }
 
-function AttemptPicker(props: { attempts: Attempt[]; picked: number | null; pick: (n: number | null) => void }): JSX.Element {
+function AttemptPicker(props: {
+  attempts: Attempt[];
+  picked: number | null;
+  pick: (n: number | null) => void;
+}): JSX.Element {
   return (
     <select
       className="at-select"
@@ -118,7 +122,11 @@ function Lines(props: LinesProps): JSX.Element {
 }
 
 function LineView(props: { line: Line }): JSX.Element {
-  return <div className="at-line-text">{props.line.length === 0 ? '\u200b' : props.line.map((span, index) => <SpanView key={index} span={span} />)}</div>;
+  return (
+    <div className="at-line-text">
+      {props.line.length === 0 ? '\u200b' : props.line.map((span, index) => <SpanView key={index} span={span} />)}
+    </div>
+  );
 }
 
 function SpanView(props: { span: Span }): JSX.Element {

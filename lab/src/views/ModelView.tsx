@@ -19,11 +19,17 @@ const FORMATS: Record<string, string> = {
 export function ModelView(props: { target: ModelTarget }): JSX.Element {
   const { api, events } = useHost();
   const { target } = props;
-  const [store, data] = useStore<ModelData, ModelStore>(JSON.stringify(target), () => new ModelStore(target, api, events));
+  const [store, data] = useStore<ModelData, ModelStore>(
+    JSON.stringify(target),
+    () => new ModelStore(target, api, events)
+  );
   const { model, error } = data;
   if (error?.status === 404) {
     return (
-      <Notice tone="warn" title={`There is no model ${target.name}${target.version === null ? '' : ` version ${target.version}`} for you.`}>
+      <Notice
+        tone="warn"
+        title={`There is no model ${target.name}${target.version === null ? '' : ` version ${target.version}`} for you.`}
+      >
         It was removed, or it belongs to somebody else.
       </Notice>
     );
@@ -209,7 +215,8 @@ function speedText(format: FormatReport): string {
     return '';
   }
   const ratio = small.source / small.exported;
-  const words = ratio >= 1 ? `${ratio.toFixed(1)} × as fast as its source` : `${(1 / ratio).toFixed(1)} × slower than its source`;
+  const words =
+    ratio >= 1 ? `${ratio.toFixed(1)} × as fast as its source` : `${(1 / ratio).toFixed(1)} × slower than its source`;
   return `At batch ${small.batch} it is ${words}`;
 }
 

@@ -38,7 +38,11 @@ export function Panel(props: PanelProps): JSX.Element {
             <Button kind="bare" icon="back" onClick={() => show(null)}>
               All runs
             </Button>
-            <Button kind="bare" icon="outside" onClick={() => props.openInTab(known ?? ({ id: shown, name: shown } as Run))}>
+            <Button
+              kind="bare"
+              icon="outside"
+              onClick={() => props.openInTab(known ?? ({ id: shown, name: shown } as Run))}
+            >
               Open in a tab
             </Button>
           </>

@@ -5,7 +5,17 @@ import { Fragment, useState } from 'react';
 import type { RunsTarget } from '../model/ids';
 import { ListStore, type ListData } from '../model/liststore';
 import { isFinal, type Run } from '../model/records';
-import { fullMomentText, headlineMetric, lastedText, momentText, numberText, progressPart, runStateText, STATE_CHOICES, stateText } from '../model/texts';
+import {
+  fullMomentText,
+  headlineMetric,
+  lastedText,
+  momentText,
+  numberText,
+  progressPart,
+  runStateText,
+  STATE_CHOICES,
+  stateText
+} from '../model/texts';
 import { RunView } from './RunView';
 import { useHost, useNow, useStore } from './host';
 import { Button, ConnectionNotice, Empty, ErrorNotice, Loading, StateIcon } from './parts';
@@ -18,7 +28,10 @@ export interface RunListProps {
 
 export function RunList(props: RunListProps): JSX.Element {
   const { api, events } = useHost();
-  const [store, data] = useStore<ListData, ListStore>(JSON.stringify(props.target), () => new ListStore(props.target, api, events));
+  const [store, data] = useStore<ListData, ListStore>(
+    JSON.stringify(props.target),
+    () => new ListStore(props.target, api, events)
+  );
   const [opened, setOpened] = useState<string | null>(null);
   const runs = data.runs ?? [];
   const now = useNow(runs.some(run => !isFinal(run)));

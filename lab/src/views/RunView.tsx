@@ -4,7 +4,16 @@ import { useId, useState, type KeyboardEvent } from 'react';
 
 import { isFinal, type ErrorReport, type Run } from '../model/records';
 import { RunStore, type RunData } from '../model/runstore';
-import { fullMomentText, lastedText, leftText, momentText, progressPart, progressText, queueText, runStateText } from '../model/texts';
+import {
+  fullMomentText,
+  lastedText,
+  leftText,
+  momentText,
+  progressPart,
+  progressText,
+  queueText,
+  runStateText
+} from '../model/texts';
 import { Curves } from './Curves';
 import { Details } from './Details';
 import { CopyBack, Files } from './Files';
@@ -20,17 +29,27 @@ export interface RunViewProps {
 
 export function RunView(props: RunViewProps): JSX.Element {
   const { api, events } = useHost();
-  const [store, data] = useStore<RunData, RunStore>(props.id, () => new RunStore(props.id, api, events, props.known ?? null));
+  const [store, data] = useStore<RunData, RunStore>(
+    props.id,
+    () => new RunStore(props.id, api, events, props.known ?? null)
+  );
   const { run, error } = data;
   if (data.removed) {
     return <Notice tone="info" title={`The run ${props.id} was removed.`} />;
   }
   return (
-    <article className="at-run" aria-label={run ? `Run ${run.name}` : `Run ${props.id}`} data-testid="atelier-run" data-run={props.id}>
+    <article
+      className="at-run"
+      aria-label={run ? `Run ${run.name}` : `Run ${props.id}`}
+      data-testid="atelier-run"
+      data-run={props.id}
+    >
       <ConnectionNotice heardAt={data.heardAt} />
       {error && <RunError id={props.id} data={data} retry={() => void store.refresh()} />}
       {!run && !error && <Loading what={`run ${props.id}`} />}
-      {run && <Known run={run} data={data} store={store} {...(props.onRemoved ? { onRemoved: props.onRemoved } : {})} />}
+      {run && (
+        <Known run={run} data={data} store={store} {...(props.onRemoved ? { onRemoved: props.onRemoved } : {})} />
+      )}
     </article>
   );
 }
@@ -61,7 +80,11 @@ function Known(props: KnownProps): JSX.Element {
   const report = [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
   const panes: Pane[] = [
     { key: 'live', title: 'Metrics, log', body: <Live run={run} data={data} live={live} /> },
-    { key: 'files', title: `Files${countText(data, run)}`, body: <Files run={run} artifacts={data.artifacts} live={live} /> },
+    {
+      key: 'files',
+      title: `Files${countText(data, run)}`,
+      body: <Files run={run} artifacts={data.artifacts} live={live} />
+    },
     { key: 'details', title: 'Details', body: <Details run={run} now={now} /> }
   ];
   return (
@@ -91,14 +114,21 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
           </span>
         </h3>
         <div className="at-head-actions">
-          {run.spec.work.kind === 'notebook' && run.started_at !== null && <CopyBack run={run.id} artifact={null} whole />}
+          {run.spec.work.kind === 'notebook' && run.started_at !== null && (
+            <CopyBack run={run.id} artifact={null} whole />
+          )}
           {live && run.desired !== 'cancelled' && (
             <AskingButton question="Stop this run?" yes="Cancel run" no="Keep it" act={() => store.cancel()}>
               Cancel
             </AskingButton>
           )}
           {!live && props.onRemoved && (
-            <AskingButton question="Delete its record, log and files?" yes="Delete" no="Keep" act={() => store.remove().then(props.onRemoved)}>
+            <AskingButton
+              question="Delete its record, log and files?"
+              yes="Delete"
+              no="Keep"
+              act={() => store.remove().then(props.onRemoved)}
+            >
               Delete
             </AskingButton>
           )}
@@ -108,7 +138,9 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
         <CopyId id={run.id} />
         <span>{run.image}</span>
         <span>{run.machine}</span>
-        <span title={fullMomentText(run.started_at ?? run.created_at)}>{momentText(run.started_at ?? run.created_at, now)}</span>
+        <span title={fullMomentText(run.started_at ?? run.created_at)}>
+          {momentText(run.started_at ?? run.created_at, now)}
+        </span>
         {run.started_at && <span>{lastedText(run, now)}</span>}
         {run.attempts.length > 1 && <span>{attemptText(run)}</span>}
       </div>
@@ -155,7 +187,11 @@ function ProgressLine(props: { run: Run; now: number }): JSX.Element | null {
 function Live(props: { run: Run; data: RunData; live: boolean }): JSX.Element {
   const { run, data, live } = props;
   if (run.started_at === null) {
-    return <p className="at-quiet at-pad">{live ? 'Metrics and log appear here when the run starts.' : 'The run never started.'}</p>;
+    return (
+      <p className="at-quiet at-pad">
+        {live ? 'Metrics and log appear here when the run starts.' : 'The run never started.'}
+      </p>
+    );
   }
   return (
     <div className="at-live">
@@ -167,7 +203,11 @@ function Live(props: { run: Run; data: RunData; live: boolean }): JSX.Element {
 
 function ErrorCard(props: { report: ErrorReport }): JSX.Element {
   const { report } = props;
-  const place = [report.cell === null ? '' : `cell ${report.cell}`, report.file ?? '', report.line === null ? '' : `line ${report.line}`];
+  const place = [
+    report.cell === null ? '' : `cell ${report.cell}`,
+    report.file ?? '',
+    report.line === null ? '' : `line ${report.line}`
+  ];
   return (
     <section className="at-error" aria-label="Error">
       <p className="at-error-title">
@@ -192,7 +232,10 @@ interface Pane {
 function Tabs(props: { panes: Pane[]; first: string }): JSX.Element {
   const [picked, setPicked] = useState<string | undefined>(undefined);
   const base = useId();
-  const at = Math.max(0, props.panes.findIndex(pane => pane.key === (picked ?? props.first)));
+  const at = Math.max(
+    0,
+    props.panes.findIndex(pane => pane.key === (picked ?? props.first))
+  );
   const key = (event: KeyboardEvent<HTMLDivElement>): void => {
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     if (step !== 0) {

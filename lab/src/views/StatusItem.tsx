@@ -15,7 +15,13 @@ export function StatusItem(props: { activity: ActivityStore; onClick: () => void
   const text = away ? 'Runs: not reachable' : activityText(data.unfinished);
   const title = away ? (connection.error?.message ?? 'The notebook server does not answer.') : 'Show Atelier runs';
   return (
-    <button type="button" className="at-status-button" title={title} onClick={props.onClick} data-testid="atelier-status">
+    <button
+      type="button"
+      className="at-status-button"
+      title={title}
+      onClick={props.onClick}
+      data-testid="atelier-status"
+    >
       <Icon shape={away ? 'warn' : running ? 'arc' : 'circle'} />
       {text}
     </button>

@@ -137,7 +137,13 @@ export function Button(props: ButtonProps): JSX.Element {
 /** A link that saves a file; the server sends it as an attachment, so the page stays. */
 export function DownloadLink(props: { href: string; name: string; label?: string; children?: ReactNode }): JSX.Element {
   return (
-    <a className="at-button at-button-plain" href={props.href} download={props.name} aria-label={props.label} title={props.label}>
+    <a
+      className="at-button at-button-plain"
+      href={props.href}
+      download={props.name}
+      aria-label={props.label}
+      title={props.label}
+    >
       <Icon shape="download" />
       {props.children}
     </a>
@@ -163,7 +169,12 @@ export function CopyId(props: { id: string }): JSX.Element {
 
 export type Tone = 'info' | 'warn' | 'bad' | 'good';
 
-export function Notice(props: { tone: Tone; title: ReactNode; children?: ReactNode; actions?: ReactNode }): JSX.Element {
+export function Notice(props: {
+  tone: Tone;
+  title: ReactNode;
+  children?: ReactNode;
+  actions?: ReactNode;
+}): JSX.Element {
   return (
     <div className={`at-notice at-notice-${props.tone}`} role={props.tone === 'bad' ? 'alert' : 'status'}>
       <div className="at-notice-text">
@@ -204,7 +215,10 @@ export function ConnectionNotice(props: { heardAt: number | null }): JSX.Element
   }
   const down = connection.state === 'service-down';
   const title = down ? (connection.error?.message ?? 'The run service does not answer.') : 'Reconnecting…';
-  const shown = props.heardAt === null ? '' : `Shown is the state of ${momentText(new Date(props.heardAt).toISOString(), Date.now())}.`;
+  const shown =
+    props.heardAt === null
+      ? ''
+      : `Shown is the state of ${momentText(new Date(props.heardAt).toISOString(), Date.now())}.`;
   const retry = (
     <Button icon="reload" onClick={() => events.retry()}>
       Try now

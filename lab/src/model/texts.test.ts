@@ -1,0 +1,112 @@
+import { describe, expect, it } from 'vitest';
+
+import { makeRun } from '../testing/page';
+import {
+  bytesText,
+  durationText,
+  headlineMetric,
+  lastedText,
+  leftText,
+  numberText,
+  progressPart,
+  progressText,
+  queueText,
+  runStateText,
+  STATE_CHOICES,
+  stateText
+} from './texts';
+
+describe('states', () => {
+  it('are words, each another one', () => {
+    const words = STATE_CHOICES.map(stateText);
+    expect(new Set(words).size).toBe(words.length);
+    expect(words.every(word => /^[A-Z]/.test(word))).toBe(true);
+  });
+
+  it('say that a run is being stopped until it has', () => {
+    expect(runStateText(makeRun({ desired: 'cancelled' }))).toBe('Cancelling');
+    const ended = makeRun({ desired: 'cancelled', state: 'cancelled', ended_at: '2026-11-24T10:00:09Z' });
+    expect(runStateText(ended)).toBe('Cancelled');
+    // it was asked to stop, and was done before
+    expect(runStateText({ ...ended, state: 'succeeded' })).toBe('Done');
+  });
+
+  it('name the place in the queue', () => {
+    expect([null, 1, 2].map(queueText)).toEqual(['', 'Next in the queue', 'Place 2 in the queue']);
+  });
+});
+
+describe('time left', () => {
+  const at = '2026-11-24T10:00:00.000Z';
+  const then = Date.parse(at);
+
+  it('is unknown until the service has told it', () => {
+    expect(leftText(null, then)).toBe('time left unknown');
+    expect(leftText({ done: 1, total: 5, left_s: null, at }, then)).toBe('time left unknown');
+  });
+
+  it('counts down from when it was told', () => {
+    const progress = { done: 2, total: 5, left_s: 60, at };
+    expect(leftText(progress, then)).toBe('about 1 min left');
+    expect(leftText(progress, then + 20_000)).toBe('about 40 s left');
+    expect(leftText(progress, then + 55_000)).toBe('a few seconds left');
+    expect(leftText(progress, then + 90_000)).toBe('nearly done');
+  });
+
+  it('does not grow when the clocks differ', () => {
+    expect(leftText({ done: 2, total: 5, left_s: 60, at }, then - 3_600_000)).toBe('about 1 min left');
+  });
+});
+
+describe('amounts', () => {
+  it('are as the command line writes them', () => {
+    expect([0.42, 9.96, 10, 59.4, 61, 3725, 90_000].map(durationText)).toEqual([
+      '0.4 s',
+      '10.0 s',
+      '10 s',
+      '59 s',
+      '1 min 1 s',
+      '1 h 2 min',
+      '1 d 1 h'
+    ]);
+    expect([0, 1023, 1536, 4294967296, 431201].map(bytesText)).toEqual([
+      '0 B',
+      '1023 B',
+      '1.5 KiB',
+      '4 GiB',
+      '421 KiB'
+    ]);
+    expect([0, 0.1 + 0.2, 1e-7, 12345678.9, 1234.5678, 42, null].map(numberText)).toEqual([
+      '0',
+      '0.3',
+      '1.00e-7',
+      '1.23e7',
+      '1235',
+      '42',
+      'not finite'
+    ]);
+  });
+
+  it('never show a part beyond the whole', () => {
+    const at = '2026-11-24T10:00:00Z';
+    expect(progressPart({ done: 7, total: 5, left_s: 0, at })).toBe(1);
+    expect(progressPart({ done: 7, total: null, left_s: null, at })).toBeNull();
+    expect(progressPart({ done: 0, total: 0, left_s: null, at })).toBeNull();
+    expect(progressText({ done: 7, total: null, left_s: null, at })).toBe('7 done');
+  });
+
+  it('count a going run in whole seconds', () => {
+    const now = Date.parse('2026-11-24T10:00:12.900Z');
+    expect(lastedText(makeRun(), now)).toBe('11 s');
+    expect(lastedText(makeRun({ started_at: null }), now)).toBe('–');
+    expect(lastedText(makeRun({ ended_at: '2026-11-24T10:00:02.500Z' }), now)).toBe('1.5 s');
+  });
+});
+
+describe('the metric of a row', () => {
+  it('is a held-out one first, and never one of the machine', () => {
+    expect(headlineMetric({ loss: 1, val_accuracy: 0.9, accuracy: 1 })).toEqual(['val_accuracy', 0.9]);
+    expect(headlineMetric({ 'system/cpu': 3, f1: null })).toEqual(['f1', null]);
+    expect(headlineMetric({ 'system/cpu': 3 })).toBeNull();
+  });
+});
