@@ -1,4 +1,4 @@
-"""Bad input is one table; each row goes through Python, HTTP and the command line, with the same code and hint.
+"""Bad input is one table; each row goes through Python, HTTP, command line and form, with the same code and hint.
 
 What only shows when the code runs (no kernel, a metric that is not finite, an endless line) stands below the table.
 """
@@ -35,7 +35,8 @@ FUNCTION = {"work.py": "def add(a: int, b: int = 2):\n    return a + b\n"}
 class Row:
     """One mistake: the files there are, what is submitted, and the code that it must have everywhere.
 
-    A bundle holds no folders, so what is one here is simply not there over HTTP.
+    A form has a field for each parameter, so that names can't be wrong there, and none for nodes and project; a bundle
+    holds no folders, so what is one here is simply not there over HTTP.
     """
 
     code: str
@@ -43,7 +44,7 @@ class Row:
     work: str
     params: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    ways: tuple[str, ...] = ("python", "http", "command line")
+    ways: tuple[str, ...] = ("python", "http", "command line", "form")
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ class Refusal:
     hint: str
 
 
+NAMED = ("python", "http", "command line")
+
 ROWS = {
     "a notebook that is not JSON": Row("bad_notebook", {"x.ipynb": "{ this is no JSON"}, "x.ipynb"),
     "a notebook that is a list": Row("bad_notebook", {"x.ipynb": "[1, 2]"}, "x.ipynb"),
     "a notebook of bytes": Row("bad_notebook", {"x.ipynb": b"\x00\xff\xfe\x80"}, "x.ipynb"),
     "a notebook without cells": Row("bad_notebook", {"x.ipynb": '{"nbformat": 4, "metadata": {}}'}, "x.ipynb"),
-    "no parameters cell": Row("no_parameters_cell", {"x.ipynb": notebook("print(1)")}, "x.ipynb", params={"epochs": 1}),
+    "no parameters cell": Row(
+        "no_parameters_cell", {"x.ipynb": notebook("print(1)")}, "x.ipynb", params={"epochs": 1}, ways=NAMED
+    ),
     "a syntax error in a cell": Row("syntax_error", {"x.ipynb": notebook("print(1)", "def f(:\n  pass")}, "x.ipynb"),
     "a syntax error in a script": Row("syntax_error", {"x.py": "print(1\n"}, "x.py"),
     "a notebook in another language": Row(
@@ -67,15 +72,17 @@ ROWS = {
     ),
     "an empty notebook": Row("empty_work", {"x.ipynb": ""}, "x.ipynb"),
     "an empty script": Row("empty_work", {"x.py": ""}, "x.py"),
-    "a folder": Row("work_is_directory", {"x.ipynb/inner.txt": "a"}, "x.ipynb", ways=("python", "command line")),
+    "a folder": Row(
+        "work_is_directory", {"x.ipynb/inner.txt": "a"}, "x.ipynb", ways=("python", "command line", "form")
+    ),
     "a function that is not there": Row("unknown_work", FUNCTION, "work:ad", params={"a": 1}),
-    "an unknown parameter": Row("unknown_parameter", GOOD, "good.ipynb", params={"epoch": 1}),
+    "an unknown parameter": Row("unknown_parameter", GOOD, "good.ipynb", params={"epoch": 1}, ways=NAMED),
     "a wrong type": Row("wrong_type", GOOD, "good.ipynb", params={"epochs": "many"}),
     "a wrong type in a function": Row("wrong_type", FUNCTION, "work:add", params={"a": 1, "b": [1]}),
     "a missing parameter": Row("missing_parameter", FUNCTION, "work:add"),
-    "a parameter that is code": Row("not_identifier", GOOD, "good.ipynb", params={"x = 1; import os": 1}),
-    "a parameter with a hyphen": Row("not_identifier", GOOD, "good.ipynb", params={"batch-size": 1}),
-    "a keyword as parameter": Row("not_identifier", GOOD, "good.ipynb", params={"lambda": 1}),
+    "a parameter that is code": Row("not_identifier", GOOD, "good.ipynb", params={"x = 1; import os": 1}, ways=NAMED),
+    "a parameter with a hyphen": Row("not_identifier", GOOD, "good.ipynb", params={"batch-size": 1}, ways=NAMED),
+    "a keyword as parameter": Row("not_identifier", GOOD, "good.ipynb", params={"lambda": 1}, ways=NAMED),
     "a parameter that is not a number": Row("not_json", GOOD, "good.ipynb", params={"rate": math.nan}),
     "a parameter without end": Row("not_json", GOOD, "good.ipynb", params={"rate": -math.inf}),
     "a number over 64 bits": Row("not_json", GOOD, "good.ipynb", params={"epochs": 2**70}),
@@ -88,10 +95,10 @@ ROWS = {
     ),
     "a name with emoji and slashes": Row("bad_name", GOOD, "good.ipynb", options={"name": "🙂/../x"}),
     "a name of a newline": Row("bad_name", GOOD, "good.ipynb", options={"name": "a\nb"}),
-    "no nodes": Row("bad_request", GOOD, "good.ipynb", options={"nodes": 0}),
-    "more nodes than there are": Row("too_many_nodes", GOOD, "good.ipynb", options={"nodes": 9}),
+    "no nodes": Row("bad_request", GOOD, "good.ipynb", options={"nodes": 0}, ways=NAMED),
+    "more nodes than there are": Row("too_many_nodes", GOOD, "good.ipynb", options={"nodes": 9}, ways=NAMED),
     "negative retries": Row("bad_request", GOOD, "good.ipynb", options={"retries": -1}),
-    "a project of others": Row("project_not_allowed", GOOD, "good.ipynb", options={"project": "theirs"}),
+    "a project of others": Row("project_not_allowed", GOOD, "good.ipynb", options={"project": "theirs"}, ways=NAMED),
 }
 
 SETTINGS = f"""
@@ -195,10 +202,20 @@ def _work(text: str) -> dict[str, str]:
     return {"kind": kind, "target": text, "folder": "."}
 
 
+def by_form(place: Terminal, folder: Path, row: Row) -> Refusal:
+    """The row as the page of a `TrainForm` sends it: the text of each field."""
+    from atelier.widgets import TrainForm
+
+    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.params.items()}
+    error = TrainForm(row.work).submit(values, **row.options)["error"]
+    return Refusal(error["code"], error["hint"])
+
+
 WAYS: dict[str, Callable[[Terminal, Path, Row], Refusal]] = {
     "python": by_python,
     "http": by_http,
     "command line": by_command_line,
+    "form": by_form,
 }
 
 
