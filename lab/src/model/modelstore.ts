@@ -11,7 +11,11 @@ export interface ModelData {
   error: ApiError | null;
 }
 
+const RETRY_MS = 5_000;
+
 export class ModelStore extends Store<ModelData> {
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
   constructor(
     private readonly target: ModelTarget,
     private readonly api: Api,
@@ -24,7 +28,12 @@ export class ModelStore extends Store<ModelData> {
     try {
       this.change({ model: await this.api.model(this.target.name, this.target.version), error: null });
     } catch (problem) {
-      this.change({ error: asApiError(problem) });
+      const error = asApiError(problem);
+      this.change({ error });
+      if (error.passing && this.live) {
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => void this.refresh(), RETRY_MS);
+      }
     }
   }
 
@@ -36,7 +45,8 @@ export class ModelStore extends Store<ModelData> {
         if (this.events.connection.state === 'live') {
           void this.refresh();
         }
-      })
+      }),
+      () => clearTimeout(this.timer)
     ];
   }
 }

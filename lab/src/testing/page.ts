@@ -50,6 +50,7 @@ export class Page {
     return { api: this.api, events: this.events };
   }
 
+  /** The newest socket; there is none before the first view asked for changes. */
   get socket(): Socket {
     return this.sockets[this.sockets.length - 1] as Socket;
   }
