@@ -5,6 +5,7 @@ Standard library only, so that it costs a training script nothing to import.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -334,19 +335,11 @@ class Recorder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was logged so far, one row a value: ``name``, ``step``, ``value``, ``time`` (epoch seconds)."""
-        try:
-            lines = (self._spool / "metrics.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        rows = []
-        for line in lines:
-            try:
-                point = json.loads(line)
-            except ValueError:  # a line torn by a full disk
-                continue
-            for name, value in point["values"].items():
-                rows.append({"name": name, "step": point["step"], "value": float(value), "time": point["t"]})
-        return rows
+        return [
+            {"name": name, "step": point["step"], "value": float(value), "time": point["t"]}
+            for point in self._metrics.read()
+            for name, value in point["values"].items()
+        ]
 
     def _event(self, kind: str, **content: Any) -> None:
         text = json.dumps({"t": round(time.time(), 6), "type": kind, **content})
@@ -364,6 +357,16 @@ class Recorder:
         if not self.in_run:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             (self.folder.parent / ".gitignore").write_text("*\n")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process (a data loader's worker) records to the same place."""
+        facts: dict[str, Any] = {
+            "run_id": self.id,
+            "params": self._params,
+            "in_run": self.in_run,
+            "attempt": self.attempt,
+        }
+        return functools.partial(type(self), self.folder, resume_from=self._resume_candidate, **facts), ()
 
     def __repr__(self) -> str:
         place = "run" if self.in_run else "local recorder"

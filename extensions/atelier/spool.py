@@ -7,12 +7,15 @@ Layout: ``metrics.jsonl``, ``events.jsonl``, ``artifacts/<path>``, ``checkpoints
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from atelier.errors import RefusedInput
 
@@ -50,6 +53,14 @@ class LineFile:
         self._torn = written < len(line)
         if self._torn:
             self._lose(OSError(f"only {written} of {len(line)} bytes were written"))
+
+    def read(self) -> list[Any]:
+        """The JSON of every whole line; a line torn by a full disk is left out."""
+        found = []
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def _open(self) -> int:
         """Open it; two threads that do so at once leave one descriptor unused, which harms nothing."""

@@ -49,6 +49,7 @@ Read = Callable[[str], bytes]
 """Gives a file's content by its POSIX path within the root or bundle; raises FileNotFoundError when there is none."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?")
+_MAX_IMPORTS = 16
 _FORMS = "Give notebook.ipynb, script.py, package.module or package.module:function."
 
 
@@ -138,10 +139,12 @@ def _find_module(named: str, cwd: Path) -> FoundWork:
         raise _is_directory(named)
     if not function and (cwd / f"{named}.ipynb").exists():
         raise _not_found(f"{named}.ipynb" if (cwd / f"{named}.ipynb").is_dir() else named, cwd / named)
+    is_file = module.endswith(".py") and (cwd / module).is_file()
+    advice = f"Write {module[:-3]}:{function}. " if is_file else "Go to the folder that holds it, or name the file. "
     raise RefusedInput(
         "work_not_found",
         f"There is no module {module!r} in {cwd} or above it.",
-        hint="Go to the folder that holds the package, or name the file. " + _FORMS,
+        hint=advice + _FORMS,
         detail={"module": module},
     )
 
@@ -283,63 +286,62 @@ def _function_parameters(read: Read, module: str, function: str) -> tuple[Parame
     )
 
 
-def _find_function(read: Read, module: str, name: str, known: set[str], depth: int) -> tuple[ast.AST | None, str]:
-    """The node that binds a name, followed through ``from … import``; names of functions are added to ``known``."""
-    file = module_file(read, module)
-    if file is None or depth > 16:
-        return None, ""
-    content = read(file)
-    if not content.strip():
-        return None, ""
-    tree = parse_file(content, file)
-    bound: ast.AST | None = None
-    for node in _statements(tree.body):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            known.add(node.name)
-            bound = node if node.name == name else bound
-        elif isinstance(node, ast.ImportFrom):
-            names = {alias.asname or alias.name: alias.name for alias in node.names}
-            source_name = names.get(name, name if "*" in names else "")
-            if source_name:
-                package = module if file.endswith("/__init__.py") else module.rpartition(".")[0]
-                bound = _import_target(node, package, source_name) if name in names or bound is None else bound
-        elif isinstance(node, ast.ClassDef):
-            bound = node if node.name == name else bound
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            bound = node if any(isinstance(target, ast.Name) and target.id == name for target in targets) else bound
-    if isinstance(bound, _Elsewhere):
-        there, source = _find_function(read, bound.module, bound.name, known, depth + 1)
-        return (there, source) if there is not None or bound.star else (bound, "")
-    return bound, content.decode("utf-8", "replace")
-
-
-class _Elsewhere(ast.AST):
-    """A name that an import binds: where it is defined."""
+@dataclass(frozen=True)
+class _Elsewhere:
+    """Where an import says that a name is defined; ``star`` when it only may be there."""
 
     module: str
     name: str
     star: bool
 
 
-def _import_target(node: ast.ImportFrom, package: str, name: str) -> _Elsewhere:
-    target = _Elsewhere()
+def _find_function(read: Read, module: str, name: str, known: set[str], depth: int) -> tuple[ast.AST | None, str]:
+    """What binds a name, followed through ``from … import``, and its source; functions' names go to ``known``."""
+    file = module_file(read, module)
+    content = read(file) if file is not None and depth <= _MAX_IMPORTS else b""
+    if file is None or not content.strip():
+        return None, ""
+    package = module if file.endswith("/__init__.py") else module.rpartition(".")[0]
+    bound: ast.AST | _Elsewhere | None = None
+    for node in _statements(parse_file(content, file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            known.add(node.name)
+        found = _bound_by(node, name, package)
+        if found is not None and not (isinstance(found, _Elsewhere) and found.star and bound is not None):
+            bound = found
+    if not isinstance(bound, _Elsewhere):
+        return bound, content.decode("utf-8", "replace")
+    there, source = _find_function(read, bound.module, bound.name, known, depth + 1)
+    # An import from outside the code binds the name all the same; nothing is known of it then.
+    return (there, source) if there is not None or bound.star else (ast.Pass(), "")
+
+
+def _bound_by(node: ast.stmt, name: str, package: str) -> ast.AST | _Elsewhere | None:
+    """The definition of a name in a statement, where it lies elsewhere, or None."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return node if node.name == name else None
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return node if any(isinstance(target, ast.Name) and target.id == name for target in targets) else None
+    if not isinstance(node, ast.ImportFrom):
+        return None
+    origins = {alias.asname or alias.name: alias.name for alias in node.names}
+    if name not in origins and "*" not in origins:
+        return None
     parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-    target.module = ".".join([part for part in (*parents, node.module or "") if part])
-    target.name = name
-    target.star = any(alias.name == "*" for alias in node.names)
-    return target
+    module = ".".join(part for part in (*parents, node.module or "") if part)
+    return _Elsewhere(module, origins.get(name, name), star=name not in origins)
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of a module's top level, also those below ``if`` and ``try``."""
-    for node in body:
-        yield node
-        for field in ("body", "orelse", "finalbody"):
-            if isinstance(node, ast.If | ast.Try | ast.With):
-                yield from _statements(getattr(node, field, []))
-        for handler in getattr(node, "handlers", []):
-            yield from _statements(handler.body)
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements of a module's top level in their order, also those below ``if``, ``try`` and ``with``."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if isinstance(node, ast.Module | ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            waiting += reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, notes: dict[int, str]) -> tuple[Parameter, ...] | None:

@@ -69,6 +69,22 @@ print(json.dumps({"history": history.history, "class": isinstance(atelier.keras.
     assert (progress[-1]["done"], progress[-1]["total"]) == (3, 3)
 
 
+def test_tensors_are_numbers(tensorflow_python: Path, tmp_path: Path) -> None:
+    program = """
+import atelier.errors
+job = atelier.current_run()
+tensor = keras.ops.convert_to_tensor
+job.log(step=tensor(3), tensor=tensor(0.5), variable=model.optimizer.learning_rate)
+try:
+    job.log(x=keras.ops.zeros(2))
+except atelier.errors.RefusedInput as problem:
+    print(json.dumps(problem.code))
+"""
+    assert attempt(tensorflow_python, tmp_path, program) == "bad_metric"
+    (line,) = lines(tmp_path, "metrics.jsonl")
+    assert (line["step"], line["values"]) == (3, {"tensor": 0.5, "variable": pytest.approx(0.001)})
+
+
 def test_order_to_stop_ends_the_training_at_a_batch(tensorflow_python: Path, tmp_path: Path) -> None:
     program = """
 seen = []

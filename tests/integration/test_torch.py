@@ -103,6 +103,24 @@ print(json.dumps(refused))
     assert [line["values"]["loss"] for line in lines(tmp_path, "metrics.jsonl")] == [1.0, 2.0]
 
 
+def test_tensors_are_numbers(pytorch_python: Path, tmp_path: Path) -> None:
+    program = """
+import warnings
+import atelier.errors
+warnings.simplefilter("error")
+job = atelier.current_run()
+job.log(step=torch.tensor(3), grad=torch.tensor(0.5, requires_grad=True), half=torch.tensor([0.5]).bfloat16())
+try:
+    job.log(x=torch.zeros(2))
+except atelier.errors.RefusedInput as problem:
+    print(json.dumps(problem.code))
+"""
+    assert attempt(pytorch_python, tmp_path, program) == "bad_metric"
+    assert [(line["step"], line["values"]) for line in lines(tmp_path, "metrics.jsonl")] == [
+        (3, {"grad": 0.5, "half": 0.5})
+    ]
+
+
 def test_other_ranks_are_silent(pytorch_python: Path, tmp_path: Path) -> None:
     program = """
 atelier.torch.watch(optimizer, loss=criterion, every=1)

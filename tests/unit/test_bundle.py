@@ -213,6 +213,14 @@ class TestPlanOfARepository:
         assert names(planned(tmp_path)) == {"train.py"}
         assert planned(tmp_path).git_revision is None
 
+    def test_function_in_src_brings_its_folder(self, tmp_path: Path) -> None:
+        tree(tmp_path, "src/pkg/__init__.py", "src/pkg/train.py", "conf.yaml")
+        git(tmp_path, "init", "-q")
+        git(tmp_path, "add", ".")
+        plan = planned(tmp_path, work="pkg.train:main")
+        assert plan.work == Work(kind=WorkKind.FUNCTION, target="pkg.train:main", folder="src")
+        assert names(plan) == {"src/pkg/__init__.py", "src/pkg/train.py", "conf.yaml"}
+
     def test_untracked_work_takes_its_folder(self, tmp_path: Path) -> None:
         tree(tmp_path, "a.py", "nb/train.py", "nb/untracked.py")
         git(tmp_path, "init", "-q")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -394,6 +396,13 @@ class TestStop:
 
 
 class TestEnvironment:
+    def test_copy_in_another_process_records_to_the_same_place(self, job: Recorder, tmp_path: Path) -> None:
+        (tmp_path / "job").write_bytes(pickle.dumps(job))
+        program = f"import pickle; pickle.loads(open({str(tmp_path / 'job')!r}, 'rb').read()).log(step=7, x=1)"
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=30, check=True)
+        assert [row["step"] for row in job.metrics()] == [7]
+        assert copy.deepcopy(job).id == job.id
+
     def test_in_a_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "params.json").write_text('{"epochs": 5}')
         for name, value in {

@@ -113,6 +113,10 @@ class TestFindWork:
         os.mkfifo(tmp_path / "pipe.py")
         assert refused(code, lambda: find_work(text, tmp_path)).hint
 
+    def test_function_of_a_file_is_told_how_to_write_it(self, tmp_path: Path) -> None:
+        (tmp_path / "train.py").write_text("def main(): pass")
+        assert "train:main" in refused("work_not_found", lambda: find_work("train.py:main", tmp_path)).hint
+
     def test_names_the_nearest_file(self, tmp_path: Path) -> None:
         (tmp_path / "train.ipynb").write_text(notebook())
         error = refused("work_not_found", lambda: find_work("trian.ipynb", tmp_path))
@@ -375,6 +379,13 @@ class TestFunction:
         error = refused("unknown_work", lambda: function_of(tmp_path, "m:trian"))
         assert error.detail == {"known": ["test", "train"], "nearest": "train"}
         refused("work_not_found", lambda: function_of(tmp_path, "n:train"))
+
+    def test_deep_code_is_no_trouble(self, tmp_path: Path) -> None:
+        chain = "if a:\n    pass\n" + "elif b:\n    pass\n" * 300
+        (tmp_path / "m.py").write_text(
+            f"{chain}x = a{'.b' * 500}()\ndef f(a: {'list[' * 60}int{']' * 60} = None): pass"
+        )
+        assert function_of(tmp_path, "m:f") == (Parameter("a", "list", None, nullable=True),)
 
     def test_import_circle_ends(self, tmp_path: Path) -> None:
         (tmp_path / "a.py").write_text("from b import f")
