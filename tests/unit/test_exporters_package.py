@@ -264,7 +264,9 @@ def test_publishing_inside_a_run_hands_the_package_to_the_agent(folder, tmp_path
     monkeypatch.setenv("ATELIER_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("ATELIER_RUN_ID", "r-cccccccccc")
     found = publish(ModelPackage.read(folder), "digits-cnn")
-    assert found.version is None
+    assert (found.version, found.run) == (None, "r-cccccccccc")
+    assert "published by run r-cccccccccc" in repr(found)
+    assert str(folder) not in found._repr_mimebundle_()["text/html"]
     events = [json.loads(line) for line in (tmp_path / "run/spool/events.jsonl").read_text().splitlines()]
     (event,) = [event for event in events if event["type"] == "model"]
     assert event["name"] == "digits-cnn"

@@ -31,11 +31,22 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """A verified model on the disk. ``version`` is its number in the registry, None while it has none (yet)."""
+    """A verified model on the disk.
+
+    Attributes
+    ----------
+    folder : Path
+    card : ModelCard
+    version : int or None
+        Its number in the registry; None while it has none (yet).
+    run : str or None
+        The run that hands it to the registry; the folder goes with that run's attempt.
+    """
 
     folder: Path
     card: ModelCard
     version: int | None = None
+    run: str | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> ModelPackage:
@@ -61,9 +72,15 @@ class ModelPackage:
         """The same package, knowing its version."""
         return replace(self, version=version)
 
+    def handed_to(self, run: str) -> ModelPackage:
+        """The same package, knowing the run that publishes it."""
+        return replace(self, run=run)
+
     def __repr__(self) -> str:
-        lines = [self._title(), *(_line(row) for row in [_COLUMNS, *_rows(self.card)]), f"files: {self.folder}"]
-        return "\n".join(lines)
+        return "\n".join([self._title(), *(_line(row) for row in [_COLUMNS, *_rows(self.card)]), self._place()])
+
+    def _place(self) -> str:
+        return f"published by run {self.run}" if self.run else f"files: {self.folder}"
 
     def _title(self) -> str:
         known = f", version {self.version}" if self.version is not None else ""
@@ -88,7 +105,7 @@ class ModelPackage:
         return (
             f'<div class="atelier-model"><p><strong>{escape(self._title())}</strong></p>'
             f'<table style="border-collapse:collapse;font-variant-numeric:tabular-nums"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table><p><code>{escape(str(self.folder))}</code></p></div>"
+            f"<tbody>{body}</tbody></table><p>{escape(self._place())}</p></div>"
         )
 
 

@@ -13,8 +13,8 @@ def publish(package: ModelPackage, name: str | None = None, *, client: Client | 
     """Make a package a new version of a model; its files are checked against the manifest first.
 
     Inside a run the package is handed to the run's agent, which publishes it with the run as its origin: the version's
-    number is known only then, and ``version`` stays None. Elsewhere it is uploaded now; files that the service has
-    already are not sent again.
+    number is known only then; ``run`` is set and ``version`` stays None. Elsewhere it is uploaded now; files that
+    the service has already are not sent again.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def publish(package: ModelPackage, name: str | None = None, *, client: Client | 
     Returns
     -------
     ModelPackage
-        The same package, with its ``version`` where that is known.
+        The same package, with its ``version``, or inside a run with that ``run``.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def publish(package: ModelPackage, name: str | None = None, *, client: Client | 
     job = current_run()
     if job.in_run:
         job.add_model(name, package.folder)
-        return package
+        return package.handed_to(job.id)
     client = client or Client.find()
     files = [
         {"path": path, "size_bytes": file.stat().st_size, "sha256": sha256(file)}
