@@ -43,6 +43,20 @@ def test_the_service_outlives_its_client_and_belongs_to_no_terminal(there: Termi
     assert service_pid(there.home) == pid
 
 
+def test_a_home_that_another_service_is_just_leaving_is_waited_for(there: Terminal) -> None:
+    (there.home / "run").mkdir()
+    lock = str(there.home / "run" / "service.lock")
+    program = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(1, flush=True); time.sleep(2)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE, text=True) as leaving:
+        assert leaving.stdout
+        leaving.stdout.readline()
+        done = there.type("runs", "--json")
+    assert done.code == 0, done
+    assert (there.home / "run" / "service.log").read_text().count("Started server process") == 1
+
+
 def test_a_killed_service_is_replaced_and_its_run_goes_on(there: Terminal) -> None:
     there.write("steps.py", "import time\nfor n in range(6):\n    print(n, flush=True)\n    time.sleep(0.5)\n")
     run_id = there.json("submit", "steps.py")["id"]

@@ -15,6 +15,7 @@ import pytest
 
 from atelier.cli import checks, main
 from atelier.client import Address, Client
+from atelier.client.embedded import lock_holder
 from atelier.settings import Catalog, Image, Settings
 from tests.tiny_server import Answer, tiny_server
 
@@ -47,12 +48,12 @@ def test_a_home_that_is_not_there_yet_is_right(tmp_path: Path) -> None:
 
 def test_the_holder_of_a_lock_is_found_without_trying_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "service.lock"
-    assert checks.lock_holder(path) is None
+    assert lock_holder(path) is None
     with path.open("a") as lock:
-        assert checks.lock_holder(path) is None
+        assert lock_holder(path) is None
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert checks.lock_holder(path) == os.getpid()
-    assert checks.lock_holder(path) is None
+        assert lock_holder(path) == os.getpid()
+    assert lock_holder(path) is None
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Literal
 
 from atelier.client import Client
 from atelier.client.address import live_address, noted_service
+from atelier.client.embedded import lock_holder
 from atelier.computer import this_computer
 from atelier.errors import AtelierError
 from atelier.local_catalog import effective_catalog, lock_of
@@ -211,21 +212,6 @@ def check_service(home: Path, client: Client, *, named: bool) -> Check:
             "Nothing: the next start replaces it.",
         )
     return Check("service", "ok", "none is running; the next command or 'make up' starts one")
-
-
-def lock_holder(path: Path) -> int | None:
-    """The process that holds a `flock` on a file; None for none. Looked up, not tried: trying could disturb a start."""
-    try:
-        status = path.stat()
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in lines:
-        fields = line.split()
-        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place:
-            return int(fields[4])
-    return None
 
 
 def check_images(settings: Settings, home: Path) -> Iterator[Check]:

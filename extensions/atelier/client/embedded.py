@@ -13,14 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from atelier.client.address import Address, live_address
 from atelier.errors import Unreachable
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
+"""A first start on a busy disk was seen to take 5 s; what ends at once is told at once."""
+
 LOG_TAIL_BYTES = 2000
 LOG_LIMIT_BYTES = 5 * 2**20
 _OF_A_RUN = ("ATELIER_RUN_DIR", "ATELIER_RUN_ID", "ATELIER_ATTEMPT", "ATELIER_RESUME_FROM", "ATELIER_PARAMS")
@@ -33,7 +35,7 @@ def find_or_start(home: Path) -> Address:
     ------
     Unreachable
         ``no_platform``: no interpreter that can run the service; ``start_failed``: it ended at once, or did
-        not answer in 10 s; the message has the end of its log.
+        not answer in 30 s; the message has the end of its log.
     """
     return live_address(home) or _start(home)
 
@@ -63,8 +65,7 @@ def _start(home: Path) -> Address:
         alive = live_address(home)
         if alive:
             return alive
-        process = _spawn(python, home, run_folder / "service.log")
-        return _wait_until_live(home, process, deadline)
+        return _wait_until_live(home, lambda: _spawn(python, home, run_folder / "service.log"), deadline)
 
 
 def _run_folder(home: Path) -> Path:
@@ -130,15 +131,48 @@ def _service_environ(environ: Mapping[str, str], *, same_python: bool) -> dict[s
     return kept
 
 
-def _wait_until_live(home: Path, process: subprocess.Popen[bytes], deadline: float) -> Address:
+def _wait_until_live(home: Path, spawn: Callable[[], subprocess.Popen[bytes]], deadline: float) -> Address:
+    """The service's address once it answers; spawns one as soon as nobody (just starting, or ending) holds the home."""
+    process = None
     while time.monotonic() < deadline:
         address = live_address(home)
         if address:
             return address
-        if process.poll() is not None:
+        is_held = lock_holder(home / "run" / "service.lock") is not None
+        if process is None and not is_held:
+            process = spawn()
+        elif process is not None and process.poll() is not None and not is_held:
             raise _start_failed(home, f"ended with exit code {process.returncode} before it answered")
         time.sleep(0.02)
     raise _start_failed(home, f"did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def lock_holder(path: Path) -> int | None:
+    """The process that holds a `flock` on a file; None for none. Looked up, not tried: trying could disturb a start.
+
+    The kernel names the file by device and inode; on btrfs and overlayfs the device is another one than `stat` says,
+    so there the process must have the file open.
+    """
+    try:
+        status = path.stat()
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(status.st_ino):
+            holder = int(fields[4])
+            if fields[5].rpartition(":")[0] == device or _has_open(holder, path):
+                return holder
+    return None
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    try:
+        return any(link.readlink() == path.resolve() for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def _start_failed(home: Path, what: str) -> Unreachable:
