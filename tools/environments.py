@@ -18,8 +18,6 @@ from tools import javascript, machine
 from tools.machine import Refusal, in_words
 from tools.plan import PYTHON_TAG, ROOT, Environment, Plan, cache_folder, digest_of, make_plan, read_json, write_json
 
-LAB_BYTES = 700_000_000
-
 
 def main() -> int:
     """Build what is missing; 1 and one line on stderr when that can't be done."""
@@ -63,21 +61,18 @@ def build(plan: Plan) -> bool:
 
 def _announce(plan: Plan) -> None:
     """Say what comes, and refuse before the first byte when the disk can't hold it."""
-    if not plan.missing:
+    missing = [(each.name, each.sizes, ROOT if each is plan.platform else plan.home) for each in plan.missing]
+    if not (javascript.lab_is_built(plan.platform.folder) or javascript.has_modules(ROOT / "lab")):
+        missing.append(("JupyterLab extension", javascript.LAB_SIZES, ROOT))
+    if not missing:
         return
     needed: dict[Path, int] = {ROOT: 0, plan.home: 0}
-    for each in plan.missing:
-        size = (
-            f"up to {in_words(each.sizes.download_bytes)} to download" if each.sizes.download_bytes else "size unknown"
-        )
-        print(f"{each.name}: {size}, {in_words(each.sizes.installed_bytes)} on disk", flush=True)
-        needed[ROOT if each is plan.platform else plan.home] += each.sizes.installed_bytes
-    if plan.platform in plan.missing:
-        needed[ROOT] += LAB_BYTES
-    total = sum(each.sizes.download_bytes for each in plan.missing)
-    print(
-        f"in all up to {in_words(total)}; what {cache_folder(os.environ)} has already is not fetched again", flush=True
-    )
+    for name, sizes, folder in missing:
+        size = f"up to {in_words(sizes.download_bytes)} to download" if sizes.download_bytes else "size not known"
+        print(f"{name}: {size}, {in_words(sizes.installed_bytes)} on disk", flush=True)
+        needed[folder] += sizes.installed_bytes
+    total = in_words(sum(sizes.download_bytes for _, sizes, _ in missing))
+    print(f"in all up to {total}; what {cache_folder(os.environ)} has already is not fetched again", flush=True)
     machine.check_space(needed)
 
 

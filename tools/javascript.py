@@ -9,8 +9,11 @@ from pathlib import Path
 
 from tools import machine
 from tools.machine import Refusal
-from tools.plan import ROOT, digest_of, read_json, write_json
+from tools.plan import ROOT, Sizes, digest_of, read_json, write_json
 
+# What npm fetched for `lab/package-lock.json` and what it laid down, measured.
+LAB_SIZES = Sizes(download_bytes=250_000_000, installed_bytes=560_000_000)
+LAB_MARKER = "lib/lab.json"
 NOT_SOURCES = {"node_modules", "lib", "dist", "coverage"}
 
 
@@ -43,23 +46,24 @@ def install_proxy(venv: Path) -> None:
     write_json(folder / ".ready", {"lock": lock})
 
 
+def lab_is_built(venv: Path) -> bool:
+    """Whether ``lab/dist`` is whole and comes from the sources of now."""
+    built = "_build" in read_json(ROOT / "lab/dist/package.json").get("jupyterlab", {})
+    return built and read_json(venv / LAB_MARKER).get("sources") == digest_of(lab_sources(ROOT / "lab"))
+
+
 def build_lab(venv: Path) -> None:
     """Build ``lab/dist``, unless it comes from the sources of now."""
+    if lab_is_built(venv):
+        return
     lab = ROOT / "lab"
-    marker = venv / "lib/lab.json"
-    if not (lab / "src/index.ts").exists():
-        print("lab: no sources, no JupyterLab extension", flush=True)
-        return
     sources = digest_of(lab_sources(lab))
-    built = "_build" in read_json(lab / "dist/package.json").get("jupyterlab", {})
-    if built and read_json(marker).get("sources") == sources:
-        return
-    if not _has_modules(lab):
-        print("lab: installing what builds the JupyterLab extension (about 120 MB)", flush=True)
+    if not has_modules(lab):
+        print("lab: installing what builds the JupyterLab extension", flush=True)
         _npm(venv, "install what builds the JupyterLab extension", "ci", cwd=lab)
     print("lab: building the JupyterLab extension", flush=True)
     _npm(venv, "build the JupyterLab extension", "run", "--silent", "build", cwd=lab)
-    write_json(marker, {"sources": sources})
+    write_json(venv / LAB_MARKER, {"sources": sources})
 
 
 def lab_sources(folder: Path) -> Iterator[Path]:
@@ -70,7 +74,7 @@ def lab_sources(folder: Path) -> Iterator[Path]:
         yield from (path for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file())
 
 
-def _has_modules(folder: Path) -> bool:
+def has_modules(folder: Path) -> bool:
     """Whether node_modules holds the versions of the lock, by the inventory that npm leaves in it."""
     there = read_json(folder / "node_modules/.package-lock.json").get("packages", {})
     wanted = read_json(folder / "package-lock.json").get("packages", {})

@@ -179,9 +179,9 @@ def test_node_modules_of_another_lock_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "node_modules").mkdir()
     wanted = {"": {}, "node_modules/a": {"version": "1.0.0"}, "node_modules/b": {"version": "2.0.0", "optional": True}}
     (tmp_path / "package-lock.json").write_text(json.dumps({"packages": wanted}))
-    assert not javascript._has_modules(tmp_path)
+    assert not javascript.has_modules(tmp_path)
     inventory = tmp_path / "node_modules/.package-lock.json"
     inventory.write_text(json.dumps({"packages": {"node_modules/a": {"version": "1.0.0"}}}))
-    assert javascript._has_modules(tmp_path)
+    assert javascript.has_modules(tmp_path)
     inventory.write_text(json.dumps({"packages": {"node_modules/a": {"version": "1.0.1"}}}))
-    assert not javascript._has_modules(tmp_path)
+    assert not javascript.has_modules(tmp_path)
