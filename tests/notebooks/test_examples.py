@@ -49,7 +49,11 @@ def points_of(lines, name):
 
 
 def run_in_kernel(place, name, monkeypatch, **parameters):
-    """Execute a notebook cell by cell in its image's kernel; its metrics, its checkpoints, the executed notebook."""
+    """Execute a notebook cell by cell in its image's kernel; its metrics, its checkpoints, the executed notebook.
+
+    A service is alive, as on a started platform.
+    """
+    assert place.json("runs")["items"] == []
     python = image_python(EXAMPLES[name]["image"])
     kernels = place.cwd / ".kernels" / "kernels" / "image"
     kernels.mkdir(parents=True, exist_ok=True)
