@@ -5,7 +5,7 @@ const MORE_ROOTS = '…';
 
 function render({ model, el }) {
   const form = openForm({ model, el }, 'Data browser');
-  const crumbs = h('nav', { class: 'ab-crumbs', 'aria-label': 'Folder' });
+  const crumbs = h('div', { class: 'ab-crumbs', role: 'group', 'aria-label': 'Folder' });
   const rootPick = h('select', { class: 'af-input ab-root', 'aria-label': 'Root', onchange: pickRoot });
   const refresh = h(
     'button',
@@ -108,7 +108,7 @@ function render({ model, el }) {
     );
     const empty = page.items.length === 0 && h('p', { class: 'ab-empty' }, 'This folder is empty.');
     list.replaceChildren(
-      empty || h('div', { class: 'ab-rows', tabindex: '0', role: 'region', 'aria-label': 'Files' }, table),
+      empty || h('div', { class: 'ab-rows', tabindex: '0', role: 'group', 'aria-label': 'Files' }, table),
       h('div', { class: 'ab-foot' }, count, more)
     );
 
@@ -186,10 +186,8 @@ function hint() {
 /** A look at a file: what it is, what the look cost, its content, and the code that gives the same. */
 function shown(found, readMore) {
   const { plan } = found;
-  const facts = [found.kind, bytes(found.size_bytes), ...Object.entries(found.facts).filter(([key]) => key !== 'column names').slice(0, 8).map(fact)];
-  const costs = plan.within_budget
-    ? h('p', { class: 'ab-cost' }, `Read ${bytes(found.bytes_read)} of ${bytes(found.size_bytes)} in ${found.seconds.toFixed(2)} s`)
-    : null;
+  const facts = [found.kind, bytes(found.size_bytes), ...factsOf(found.facts)];
+  const costs = [counted(found), plan.within_budget ? `${found.rows ? 'read' : 'Read'} ${bytes(found.bytes_read)} of ${bytes(found.size_bytes)} in ${duration(found.seconds)}` : ''];
   const place = `${found.root}/${found.path}`;
   return h(
     'article',
@@ -198,14 +196,40 @@ function shown(found, readMore) {
     h('p', { class: 'ab-facts' }, facts.filter(Boolean).map(text => h('span', {}, text))),
     found.note && plan.within_budget ? h('p', { class: 'ab-note' }, found.note) : null,
     plan.within_budget ? null : costNotice(plan, readMore),
-    content(found),
-    costs,
+    h('div', { class: 'ab-content' }, content(found)),
+    h('p', { class: 'ab-cost' }, costs.filter(Boolean).join(' · ')),
     h('div', { class: 'ab-actions' }, copyButton('Copy path', place), copyButton('Copy code', found.code), h('code', { class: 'ab-code' }, found.code))
   );
 }
 
-function fact([label, value]) {
-  return ['format', 'mode', 'kernel', 'encoding', 'codec', 'dtype'].includes(label) ? String(value) : `${label} ${typeof value === 'number' ? number(value) : value}`;
+/** What is known of a file, in words: a count before what it counts, names alone where they say what they are. */
+function factsOf(facts) {
+  const { width, height, header, ...rest } = facts;
+  const hidden = ['column names', 'written by'];
+  const plain = ['format', 'mode', 'kernel', 'encoding', 'codec', 'dtype', 'shape'];
+  const words = Object.entries(rest)
+    .filter(([label]) => !hidden.includes(label))
+    .slice(0, 8)
+    .map(([label, value]) => {
+      if (plain.includes(label)) return String(value);
+      if (label === 'separator') return `separated by ${value}s`;
+      if (typeof value === 'number' && label.endsWith('s')) return `${number(value)} ${value === 1 ? label.slice(0, -1) : label}`;
+      if (label.endsWith('_hz')) return `${number(value)} Hz`;
+      if (label.endsWith('_s')) return `${value} s`;
+      return `${label} ${typeof value === 'number' ? number(value) : value}`;
+    });
+  return [width ? `${number(width)} × ${number(height)} pixels` : '', ...words, header === false ? 'no header' : ''];
+}
+
+function counted(found) {
+  if (!found.rows) return '';
+  const { length } = found.rows;
+  const rows = found.total_rows === null ? `the first ${number(length)} rows` : `${number(length)} of ${number(found.total_rows)} rows`;
+  return `${rows}, ${number(found.columns.length)} columns`;
+}
+
+function duration(seconds) {
+  return seconds < 0.1 ? `${Math.max(1, Math.round(seconds * 1000))} ms` : `${seconds.toFixed(1)} s`;
 }
 
 function costNotice(plan, readMore) {
@@ -220,11 +244,11 @@ function content(found) {
     return h('div', { class: 'ab-picture' }, h('img', { src: source, alt: `${found.name}, ${found.image.width} by ${found.image.height} pixels` }));
   }
   if (found.rows) return table(found);
-  if (found.cells) return h('div', { class: 'ab-cells af-scroll', tabindex: '0', role: 'region', 'aria-label': 'Cells' }, found.cells.map(cell));
+  if (found.cells) return h('div', { class: 'ab-cells af-scroll', tabindex: '0', role: 'group', 'aria-label': 'Cells' }, found.cells.map(cell));
   if (found.text !== null) {
     return found.text === ''
       ? h('p', { class: 'af-quiet' }, 'The file is empty.')
-      : h('pre', { class: 'ab-textbox af-scroll', tabindex: '0', role: 'region', 'aria-label': 'Text' }, found.text.slice(0, 100_000), found.truncated ? '\n…' : '');
+      : h('pre', { class: 'ab-textbox af-scroll', tabindex: '0', role: 'group', 'aria-label': 'Text' }, found.text.slice(0, 100_000), found.truncated ? '\n…' : '');
   }
   if (found.columns) return columns(found);
   return null;
@@ -236,16 +260,21 @@ function table(found) {
     h('th', { scope: 'col', class: numeric[at] ? 'af-number' : '' }, column.name, h('div', { class: 'ab-type' }, column.type))
   );
   const rows = found.rows.map(row =>
-    h('tr', {}, row.map((value, at) => h('td', { class: `${numeric[at] ? 'af-number' : ''} ${value === null ? 'af-null' : ''}`, title: value === null ? '' : String(value) }, value === null ? 'null' : String(value))))
+    h(
+      'tr',
+      {},
+      row.map((value, at) =>
+        h('td', { class: `${numeric[at] ? 'af-number' : ''} ${value === null ? 'af-null' : ''}`, title: String(value) }, short(value))
+      )
+    )
   );
-  const total = found.total_rows;
-  const counted = total !== null ? `${number(found.rows.length)} of ${number(total)} rows` : `the first ${number(found.rows.length)} rows`;
-  return h(
-    'div',
-    {},
-    h('div', { class: 'ab-tablebox af-scroll', tabindex: '0', role: 'region', 'aria-label': 'Rows' }, h('table', { class: 'af-table' }, h('thead', {}, h('tr', {}, head)), h('tbody', {}, rows))),
-    h('p', { class: 'ab-cost' }, `${counted}, ${number(found.columns.length)} columns`)
-  );
+  const drawn = h('table', { class: 'af-table' }, h('thead', {}, h('tr', {}, head)), h('tbody', {}, rows));
+  return h('div', { class: 'ab-tablebox af-scroll', tabindex: '0', role: 'group', 'aria-label': 'Rows' }, drawn);
+}
+
+/** A value as a cell shows it: fractions with six digits, the whole of it on hovering. */
+function short(value) {
+  return typeof value === 'number' && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : String(value);
 }
 
 function columns(found) {

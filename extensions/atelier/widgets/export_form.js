@@ -11,7 +11,7 @@ const STEP_TEXT = {
 
 function render({ model, el }) {
   const form = openForm({ model, el }, 'Export form');
-  const head = h('header', { class: 'ef-head' }, loading('Looking at the model …'));
+  const head = h('div', { class: 'ef-head' }, loading('Looking at the model …'));
   const picks = h('div', { class: 'ef-formats' });
   const steps = h('ol', { class: 'ef-steps', 'aria-live': 'polite', 'aria-label': 'Steps' });
   const result = h('div', { class: 'ef-result' });
@@ -21,7 +21,7 @@ function render({ model, el }) {
   const shown = new Map();
   form.body.append(
     head,
-    h('section', { class: 'ef-section', 'aria-label': 'Formats' }, picks),
+    h('div', { class: 'ef-section', role: 'group', 'aria-label': 'Formats' }, picks),
     h(
       'div',
       { class: 'ef-row' },
@@ -67,7 +67,7 @@ function render({ model, el }) {
     try {
       const answer = await form.ask('export', { formats: picked(), name: name.value.trim(), publish: publish.checked }, { patient: true });
       if (answer.error) fail(answer.error);
-      else show(answer.report);
+      else show(answer.report, !(await form.show(answer.bundle)));
     } catch (error) {
       fail(error);
     }
@@ -78,7 +78,7 @@ function render({ model, el }) {
     const [step, of = ''] = place.split(' ');
     const mark = h('span', { class: 'ef-mark' }, icon('dot'));
     const time = h('span', { class: 'ef-time' });
-    const item = h('li', { class: 'ef-step' }, mark, h('span', {}, STEP_TEXT[step] ?? step), of ? h('code', { class: 'ef-of' }, of) : null, time);
+    const item = h('li', { class: `ef-step ef-step-${step}` }, mark, h('span', {}, STEP_TEXT[step] ?? step), of ? h('code', { class: 'ef-of' }, of) : null, time);
     shown.set(place, { item, mark, time });
     steps.append(item);
   }
@@ -104,24 +104,34 @@ function render({ model, el }) {
         mark.replaceChildren(icon('cross'));
       }
     }
+    if (error.rows?.length) differs([...shown.keys()].findLast(place => place.startsWith('verify') && shown.get(place).item.dataset.state));
     result.replaceChildren(problem(error), error.rows?.length ? parity(error.rows) : '');
   }
 
-  function show(report) {
+  /** The comparison itself has ended well; what it found has not. */
+  function differs(place) {
+    if (!place) return;
+    const { item, mark } = shown.get(place);
+    item.dataset.state = 'failed';
+    mark.replaceChildren(icon('cross'));
+  }
+
+  /** The table stands in the form only where nothing shows the model below it. */
+  function show(report, withTable) {
     const version = report.version === null ? null : `${report.name}@${report.version}`;
     const where = version ? `Kept as ${version}.` : `The package lies in ${report.folder}.`;
     const link = version ? download(report) : null;
     const code = version ? `atelier.registry.find("${report.name}", ${report.version}).fetch()` : null;
     result.replaceChildren(
       notice('good', `Exported, and equal to the model. ${where}`, `${bytes(report.size_bytes)} in all. The package holds model.json, MANIFEST.sha256 and a README.`, link, code ? copyButton('Copy code', code) : copyButton('Copy path', report.folder)),
-      parity(report.rows)
+      withTable ? parity(report.rows) : ''
     );
   }
 
   describe();
   model.on('msg:custom', onNews);
   const last = model.get('report');
-  if (last?.rows) show(last);
+  if (last?.rows) show(last, last.version === null);
   return () => {
     model.off('msg:custom', onNews);
     form.close();
@@ -138,8 +148,8 @@ function download(report) {
 }
 
 function parity(rows) {
-  const small = value => (value === null ? '–' : Number.isFinite(Number(value)) ? Number(value).toExponential(1) : String(value));
-  const ms = value => (value === null ? '' : value.toFixed(value < 10 ? 2 : 1));
+  const small = value => (value === null ? '–' : Number(value) === 0 ? '0' : Number.isFinite(Number(value)) ? Number(value).toExponential(1) : String(value));
+  const ms = value => (value === null ? '' : value < 10 ? value.toPrecision(2) : value.toFixed(1));
   const share = value => (value === null ? '–' : value === 1 ? '100 %' : `${(value * 100).toFixed(2)} %`);
   const columns = ['Format', 'Batch', 'Max. difference', 'Relative', 'Same label', 'Model, ms', 'Export, ms', 'Size', ''];
   const body = rows.map(row =>
@@ -153,7 +163,7 @@ function parity(rows) {
   );
   return h(
     'div',
-    { class: 'af-scroll', tabindex: '0', role: 'region', 'aria-label': 'Parity report' },
+    { class: 'af-scroll', tabindex: '0', role: 'group', 'aria-label': 'Parity report' },
     h(
       'table',
       { class: 'af-table ef-table' },

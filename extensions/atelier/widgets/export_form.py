@@ -54,9 +54,9 @@ class ExportForm(Form):
         return self._exporting.package
 
     def export(self, formats: list[str], name: str, *, publish: bool) -> dict[str, Any]:
-        """Export as the page asks, telling it each step, and display the model below the form."""
+        """Export as the page asks, telling it each step, and give it the view of the model."""
         answer = self._exporting.export(formats, name, publish=publish, on_step=lambda step: self.tell(step=step))
         if answer["error"] is None:
             self.report = answer["report"]
-            self.show(self._exporting.package)
+            answer["bundle"] = self.bundle_of(self._exporting.package)
         return answer

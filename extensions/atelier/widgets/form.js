@@ -45,16 +45,17 @@ function icon(name, extra = '') {
   return svg;
 }
 
+/** A size as everywhere in Atelier: 1536 is 1.5 KiB. */
 function bytes(count) {
   if (count === null || count === undefined) return '';
-  const units = ['B', 'KB', 'MB', 'GB', 'TB'];
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let size = count;
   let unit = 0;
-  while (size >= 999.5 && unit < units.length - 1) {
-    size /= 1000;
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
     unit += 1;
   }
-  return `${size >= 10 || unit === 0 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
+  return `${size >= 100 || Number.isInteger(size) ? size.toFixed(0) : size.toFixed(1)} ${units[unit]}`;
 }
 
 function number(value) {
@@ -114,7 +115,7 @@ function loading(text) {
 function openForm({ model, el }, label) {
   const body = h('fieldset', { class: 'af-body' }, h('legend', { class: 'af-hidden' }, label));
   const state = h('div', { class: 'af-state', 'aria-live': 'polite' });
-  const root = h('section', { class: 'af-root', 'aria-label': label }, state, body);
+  const root = h('div', { class: 'af-root', role: 'group', 'aria-label': label }, state, body);
   const waiting = new Map();
   let next = 0;
   let gone = false;
@@ -170,12 +171,24 @@ function openForm({ model, el }, label) {
       model.send({ id, ask: name, with: given });
     });
 
+  /**
+   * Put a result below the form as an output of its cell, which is saved and outlives the kernel. The labextension does it where
+   * there is one (it cancels the event, and true is returned); else the kernel updates what it has displayed.
+   */
+  const show = async bundle => {
+    const event = new CustomEvent('atelier:show', { bubbles: true, cancelable: true, detail: { bundle } });
+    const isShown = !root.dispatchEvent(event);
+    if (!isShown) await ask('show');
+    return isShown;
+  };
+
   model.on('msg:custom', onMessage);
   model.on('comm_live_update', onGone);
   return {
     root,
     body,
     ask,
+    show,
     close() {
       clearTimeout(busyTimer);
       model.off('msg:custom', onMessage);

@@ -43,8 +43,9 @@ class Form(anywidget.AnyWidget):
 
     def __init__(self, line: str, answers: Mapping[str, Answer], **traits: Any) -> None:
         self._line = line
-        self._answers = dict(answers)
+        self._answers = {"show": self._show, **answers}
         self._result: Any = None
+        self._shown: dict[str, Any] = {}
         super().__init__(**traits)
         self.on_msg(self._take)
 
@@ -57,10 +58,16 @@ class Form(anywidget.AnyWidget):
         """Send the page something that it has not asked for."""
         self.send(news)
 
-    def show(self, result: Any) -> None:
-        """Display the form's result below it, in place of an older one; it stays when the kernel is gone."""
+    def bundle_of(self, result: Any) -> dict[str, Any]:
+        """The MIME bundle of a form's result, for the page's labextension to put below the form."""
+        bundle = result._repr_mimebundle_()
+        self._shown = bundle
+        return dict(bundle)
+
+    def _show(self) -> None:
+        """Display the result below the form where no labextension does: by the kernel, in place of an older one."""
         if self._result is not None:
-            self._result.update(result)
+            self._result.update(self._shown, raw=True)
 
     def __repr__(self) -> str:
         return self._line

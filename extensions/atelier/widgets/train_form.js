@@ -7,7 +7,7 @@ function render({ model, el }) {
   const values = { ...model.get('values') };
   const order = { image: null, machine: null, name: '', retries: 0, timeout: '' };
   const parts = {
-    head: h('header', { class: 'tf-head' }),
+    head: h('div', { class: 'tf-head' }),
     fields: h('div', {}, loading('Reading the parameters …')),
     places: h('div', {}, loading('Asking what can be had …')),
     files: h('div', {}, loading('Looking at what goes along …')),
@@ -27,7 +27,7 @@ function render({ model, el }) {
     section('Parameters', parts.fields),
     section('Where and how', parts.places),
     section('Files that go along', parts.files),
-    h('footer', { class: 'tf-foot' }, parts.message, h('div', { class: 'tf-actions' }, submitButton, parts.code))
+    h('div', { class: 'tf-foot' }, parts.message, h('div', { class: 'tf-actions' }, submitButton, parts.code))
   );
 
   async function start() {
@@ -179,7 +179,7 @@ function render({ model, el }) {
   }
 
   function machineCard(entry) {
-    const parts = [`${entry.cpu} CPU`, bytesBinary(entry.memory_bytes), ...Object.entries(entry.accelerators ?? {}).map(([kind, count]) => `${count} × ${kind}`)];
+    const parts = [`${entry.cpu} CPU`, bytes(entry.memory_bytes), ...Object.entries(entry.accelerators ?? {}).map(([kind, count]) => `${count} × ${kind}`)];
     const price = entry.price_per_hour ? `${entry.price_per_hour} / hour` : 'free';
     return [
       h('span', { class: 'tf-card-title' }, entry.title || entry.name),
@@ -199,7 +199,7 @@ function render({ model, el }) {
         h('summary', {}, words, h('span', { class: 'af-quiet' }, ` from ${plan.root} · ${git}`)),
         h(
           'div',
-          { class: 'af-scroll tf-filebox', tabindex: '0', role: 'region', 'aria-label': 'Files that go along' },
+          { class: 'af-scroll tf-filebox', tabindex: '0', role: 'group', 'aria-label': 'List of files' },
           h('table', { class: 'af-table' }, h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'File'), h('th', { scope: 'col', class: 'af-number' }, 'Size'))), h('tbody', {}, rows)),
           rest > 0 ? h('p', { class: 'af-quiet' }, `and ${number(rest)} smaller ones`) : null
         )
@@ -257,8 +257,9 @@ function render({ model, el }) {
       showErrors(answer.error ? [answer.error] : []);
       if (answer.run) {
         const code = `atelier.run("${answer.run}")`;
+        const isBelow = await form.show(answer.bundle);
         parts.message.replaceChildren(
-          notice('good', `Submitted ${answer.name} as ${answer.run}.`, 'Its live view is below, and in the Atelier panel. It goes on when you close the tab.', copyButton('Copy code', code)),
+          notice('good', `Submitted ${answer.name} as ${answer.run}.`, `It goes on when you close the tab. ${isBelow ? 'Its live view is below' : 'Put form.run into a cell to watch it'}.`, copyButton('Copy code', code)),
           ...answer.warnings.map(text => notice('warn', text))
         );
       }
@@ -276,12 +277,7 @@ function render({ model, el }) {
 }
 
 function section(title, content) {
-  return h('section', { class: 'tf-section', 'aria-label': title }, h('h4', {}, title), content);
-}
-
-function bytesBinary(count) {
-  const gib = count / 2 ** 30;
-  return gib >= 1 ? `${Number(gib.toFixed(1))} GiB` : `${Math.round(count / 2 ** 20)} MiB`;
+  return h('div', { class: 'tf-section', role: 'group', 'aria-label': title }, h('h4', {}, title), content);
 }
 
 export default { render };

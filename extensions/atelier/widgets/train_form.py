@@ -56,11 +56,16 @@ class TrainForm(Form):
         )
 
     def submit(self, values: dict[str, Any], **order: Any) -> dict[str, Any]:
-        """Submit as the page asks, and display the run below the form."""
+        """Submit as the page asks; the run, and the view of it that the page puts below the form."""
         try:
             self.run = self._training.submit(values, **order)
         except AtelierError as problem:
             return {"run": None, "error": as_error(problem)}
         self.run_id = self.run.id
-        self.show(self.run)
-        return {"run": self.run.id, "name": self.run.name, "warnings": list(self.run.warnings), "error": None}
+        return {
+            "run": self.run.id,
+            "name": self.run.name,
+            "warnings": list(self.run.warnings),
+            "bundle": self.bundle_of(self.run),
+            "error": None,
+        }

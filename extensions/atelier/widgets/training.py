@@ -187,9 +187,18 @@ def code_for(work: str, params: Mapping[str, Any], order: Mapping[str, Any]) -> 
     """The call that submits the same from a cell."""
     given = _given(order)
     parts = [json.dumps(work, ensure_ascii=False)]
-    parts += [f"params={dict(params)!r}"] if params else []
-    parts += [f"{name}={value!r}" for name, value in given.items()]
+    parts += [f"params={_literal(dict(params))}"] if params else []
+    parts += [f"{name}={_literal(value)}" for name, value in given.items()]
     return f"atelier.submit({', '.join(parts)})"
+
+
+def _literal(value: Any) -> str:
+    """Python source of a JSON value, text in double quotes as people write it."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(_literal, value)) + "]" if isinstance(value, list) else repr(value)
 
 
 def _given(order: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def plan_zip(subject: Subject) -> Plan:
             "broken_file", "The ZIP file has no end: it was cut, or is still being written.", hint="Write it again."
         )
     length = min(int(struct.unpack("<I", tail[end + 12 : end + 16])[0]), reader.size_bytes)
-    return Plan(length, f"the table of contents, {format_bytes(length)}", lambda: _read_zip(subject))
+    return Plan(length, "the table of contents", lambda: _read_zip(subject))
 
 
 def _read_zip(subject: Subject) -> Shown:

@@ -11,7 +11,6 @@ from typing import Any
 
 from atelier.data.readers.subject import Plan, Shown, Subject
 from atelier.errors import RefusedInput
-from atelier.quantities import format_bytes
 
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 """The limit of the format itself (safetensors, ``MAX_HEADER_SIZE``)."""
@@ -34,7 +33,7 @@ def plan_safetensors(subject: Subject) -> Plan:
     length = int(struct.unpack("<Q", reader.at(0, 8))[0])
     if length > min(reader.size_bytes - 8, MAX_SAFETENSORS_HEADER_BYTES):
         raise _broken("its header claims to be longer than the file")
-    return Plan(length, f"the header alone, {format_bytes(length)}", lambda: _read_safetensors(reader.at(8, length)))
+    return Plan(length, "the header alone", lambda: _read_safetensors(reader.at(8, length)))
 
 
 def _broken(why: str) -> RefusedInput:

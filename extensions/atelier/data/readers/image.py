@@ -9,7 +9,6 @@ from typing import Any
 from atelier.data.libraries import need
 from atelier.data.readers.subject import Plan, Shown, Subject
 from atelier.errors import RefusedInput
-from atelier.quantities import format_bytes
 
 MAX_PIXELS = 64_000_000
 """Most pixels that are unpacked for a thumbnail (256 MB); a JPEG, unpacked at an eighth, may have 64 times as many."""
@@ -24,7 +23,7 @@ _HEAD_BYTES = 256 * 1024
 def plan_image(subject: Subject) -> Plan:
     """The whole file; over the budget only its head, for the size in pixels."""
     size_bytes = subject.reader.size_bytes
-    why = f"an image is read whole, {format_bytes(size_bytes)}"
+    why = "an image is read whole"
     facts: dict[str, Any] = {}
     if size_bytes > subject.reader.budget.left_bytes:
         facts = _size_of(subject.reader.at(0, min(_HEAD_BYTES, subject.reader.budget.left_bytes)))

@@ -12,10 +12,9 @@ from typing import Any
 from atelier.data.readers.cells import as_cell, cut
 from atelier.data.readers.subject import BLOCK_BYTES, Plan, Shown, Subject
 from atelier.data.readers.text import decode, plan_text
-from atelier.quantities import format_bytes
 
 MAX_COLUMNS = 100
-_SEPARATORS = ",;\t|"
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _INT = re.compile(r"[+-]?\d{1,18}")
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
@@ -37,7 +36,7 @@ def plan_jsonl(subject: Subject) -> Plan:
 def _block(subject: Subject) -> tuple[int, str]:
     length = min(subject.reader.size_bytes, BLOCK_BYTES)
     whole = length == subject.reader.size_bytes
-    return length, f"the whole file, {format_bytes(length)}" if whole else f"the first {format_bytes(length)}"
+    return length, "the whole file" if whole else "the first MiB"
 
 
 def _whole_lines(subject: Subject, length: int) -> tuple[str, str, bool]:
@@ -69,7 +68,7 @@ def _read_csv(subject: Subject, length: int) -> Shown:
     names = [*header, *(f"column {n + 1}" for n in range(len(header), width))]
     shown = _table(names, [row + [""] * (width - len(row)) for row in body[: subject.rows]])
     shown.truncated = more or len(body) > subject.rows
-    shown.facts = {"encoding": encoding, "separator": {"\t": "tab"}.get(separator, separator), "header": bool(header)}
+    shown.facts = {"encoding": encoding, "separator": _SEPARATORS[separator], "header": bool(header)}
     shown.total_rows = None if shown.truncated else len(body)
     shown.note = " ".join(filter(None, (shown.note, "The text contains NUL characters." if "\0" in text else "")))
     return shown

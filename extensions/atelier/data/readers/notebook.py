@@ -8,7 +8,6 @@ from typing import Any
 
 from atelier.data.readers.subject import TEXT_BYTES, Plan, Shown, Subject
 from atelier.data.readers.text import decode
-from atelier.quantities import format_bytes
 
 MAX_CELLS = 100
 _SOURCE_LETTERS = 4000
@@ -18,7 +17,7 @@ _OUTPUT_LETTERS = 2000
 def plan_notebook(subject: Subject) -> Plan:
     """The whole file: JSON has no smaller part."""
     size_bytes = subject.reader.size_bytes
-    return Plan(size_bytes, f"a notebook is read whole, {format_bytes(size_bytes)}", lambda: _read(subject))
+    return Plan(size_bytes, "a notebook is read whole", lambda: _read(subject))
 
 
 def _read(subject: Subject) -> Shown:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 
 from atelier.data.readers.subject import TEXT_BYTES, Plan, Shown, Subject
-from atelier.quantities import format_bytes
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -13,7 +12,7 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 def plan_text(subject: Subject) -> Plan:
     """The first 256 KiB."""
     length = min(subject.reader.size_bytes, TEXT_BYTES)
-    return Plan(length, f"the first {format_bytes(length)} of the text", lambda: _read(subject, length))
+    return Plan(length, "the beginning of the text", lambda: _read(subject, length))
 
 
 def decode(block: bytes) -> tuple[str, str]:
