@@ -11,7 +11,8 @@ from typing import Any
 
 from atelier.client import Client
 from atelier.display import Rows, ago
-from atelier.handle import RunFailed, RunHandle, Runs, StillRunning
+from atelier.errors import RunFailed, StillRunning
+from atelier.handle import RunHandle, Runs
 from atelier.quantities import format_bytes
 from atelier.records import ModelVersion
 from atelier.resolving import resolve_run

@@ -7,6 +7,8 @@ AtelierError
 ├── Unreachable      the run service does not answer (exit code 5)
 ├── Conflict         it is in a state that does not allow this (exit code 1)
 ├── Unavailable      a library or tool that this needs is missing (exit code 1)
+├── RunFailed        a run whose result was wanted did not succeed (exit code 1)
+├── StillRunning     the time to wait for a run is over, and it goes on (exit code 1)
 └── InternalError    a defect or a broken disk on our side (exit code 1)
 
 Every error of this tree is meant for a user: its message says what happened and with which values, its
@@ -88,3 +90,15 @@ class Unavailable(AtelierError):
 
 class InternalError(AtelierError):
     """A defect or a broken disk on our side; the text says nothing of the inside."""
+
+
+class RunFailed(AtelierError):
+    """A run whose result was wanted did not succeed; shows the user's own traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the frames of this library."""
+        return str(self).splitlines()
+
+
+class StillRunning(AtelierError, TimeoutError):
+    """The time to wait is over, and the run goes on."""

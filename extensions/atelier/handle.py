@@ -13,25 +13,13 @@ from typing import Any
 
 from atelier.client import Client
 from atelier.display import Rows, ago, lasted, live_view, progress_text
-from atelier.errors import AtelierError, Conflict, NotFound
+from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
 from atelier.following import follow_log, read_log, watch
 from atelier.quantities import format_bytes
 from atelier.records import Artifact, Attempt, ErrorReport, Progress, Reason, Run, RunState
 
 FRESH_S = 0.2
 """How long a record is taken for the present; a loop over several properties asks the service once."""
-
-
-class RunFailed(AtelierError):
-    """A run whose result was wanted did not succeed; shows the user's own traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of the frames of this library."""
-        return str(self).splitlines()
-
-
-class StillRunning(AtelierError, TimeoutError):
-    """The time to wait is over, and the run goes on."""
 
 
 class RunHandle:

@@ -12,7 +12,9 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,18 @@ def _link(path: Path, target: str) -> None:
         return
     path.unlink(missing_ok=True)
     path.symlink_to(target)
+
+
+def only_in_overlay(folder: Path, modules: Collection[str]) -> dict[str, str]:
+    """Of some top-level modules, those that a user's overlay has: name → ``distribution==version``.
+
+    What the overlay has, the image had not: its constraints keep the image's own packages where they are.
+    """
+    found: dict[str, str] = {}
+    for packages in folder.glob("lib/python3*/site-packages"):
+        for distribution in metadata.distributions(path=[str(packages)]):
+            for file in distribution.files or ():
+                top = file.parts[0].removesuffix(".py").split(".")[0]
+                if top in modules:
+                    found.setdefault(top, f"{distribution.metadata['Name']}=={distribution.version}")
+    return found

@@ -25,7 +25,7 @@ from atelier.recordable import (
     plain_path,
     whole_number,
 )
-from atelier.spool import LineFile, checkpoint_order, copy_file, damage, files_below, publish
+from atelier.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish
 
 Item = TypeVar("Item")
 
@@ -88,12 +88,11 @@ class Recorder:
         self._spool = folder / "spool"
         self._metrics = LineFile(self._spool / "metrics.jsonl", before_open=self._prepare)
         self._events = LineFile(self._spool / "events.jsonl", before_open=self._prepare)
-        self._control_path = str(self._spool / "control.json")
         self._quoted: dict[str, str] = {}
         self._warned: set[str] = set()
         self._last: dict[str, float] = {}
         self._progress: tuple[float, float | None] | None = None
-        self._control: tuple[object, str | None] = (None, None)
+        self._control = Control(self._spool)
         self._resume_candidate = resume_from
         self._resume: tuple[Path | None] | None = None
 
@@ -261,16 +260,10 @@ class Recorder:
         if not self.in_run:
             return None
         try:
-            status = os.stat(self._control_path)
-            seen = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if self._control[0] != seen:
-                said = json.loads(Path(self._control_path).read_bytes())
-                self._control = (seen, said.get("stop") if isinstance(said, dict) else None)
-        except (FileNotFoundError, NotADirectoryError):
-            return self._control[1]
+            return self._control.order()
         except (OSError, ValueError) as problem:
             self._warn_once(f"control.json can't be read: {problem}.", key="control")
-        return self._control[1]
+            return self._control.known
 
     def save(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
         """Keep a copy of a file, or of all files of a folder, as artifacts of the run; a name's second one replaces it.

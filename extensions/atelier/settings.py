@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -161,12 +160,6 @@ class Settings(_Setting):
     database: str | None = None
     blobs: str | None = None
     backend: Literal["local"] | dict[Literal["kubernetes"], Kubernetes] = "local"
-
-
-def atelier_home(environ: dict[str, str] | None = None) -> Path:
-    """The folder of all state: ``$ATELIER_HOME``, else ``~/.local/share/atelier``."""
-    given = (os.environ if environ is None else environ).get("ATELIER_HOME")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".local" / "share" / "atelier"
 
 
 def load_settings(path: Path) -> Settings:

@@ -26,6 +26,41 @@ _CHUNK_BYTES = 1 << 20
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
+class Control:
+    """What the agent wants of the code, read again only when the file has changed.
+
+    The first look leaves the file ``polls-stop``: code that asks is given its time to end by itself.
+    """
+
+    def __init__(self, spool: Path) -> None:
+        self._path, self._mark = spool / "control.json", spool / "polls-stop"
+        self._seen: object = None
+        self._is_marked = False
+        self.known: str | None = None
+
+    def order(self) -> str | None:
+        """``cancel``, ``preempt`` or ``deadline``; None while nothing is wanted.
+
+        Raises
+        ------
+        OSError, ValueError
+            The file is there and can't be read; what it last said is `known`.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._leave_mark()
+            status = os.stat(self._path)
+            now = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if self._seen != now:
+                said = json.loads(self._path.read_bytes())
+                self._seen, self.known = now, said.get("stop") if isinstance(said, dict) else None
+        return self.known
+
+    def _leave_mark(self) -> None:
+        if not self._is_marked and self._mark.parent.is_dir():
+            self._is_marked = True
+            self._mark.touch()
+
+
 class LineFile:
     """A file that is only appended to, each line by one ``write`` on an ``O_APPEND`` descriptor.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from atelier.bundle import BundlePlan, plan_bundle, write_bundle
+from atelier.capture import imported_modules
 from atelier.client import Client
+from atelier.errors import RefusedInput
+from atelier.overlay import only_in_overlay
 from atelier.quantities import parse_duration
 from atelier.records import Source, Work
 from atelier.works import FoundWork, Parameter, check_work, find_work, inspect_work
+
+TORN_WAIT_S = 0.3
+"""Jupyter writes notebooks in place: what is no notebook may be half saved, and is read again after this time."""
 
 CURRENT = "current"
 """The image that is the caller's own interpreter."""
@@ -63,6 +70,16 @@ def prepare(work: str | Path, params: Mapping[str, Any], order: Order) -> Submis
     RefusedInput
         As `works.find_work`, `works.inspect_work` and `works.check_params`.
     """
+    try:
+        return _checked(work, params, order)
+    except RefusedInput as problem:
+        if problem.code != "bad_notebook":
+            raise
+    time.sleep(TORN_WAIT_S)
+    return _checked(work, params, order)
+
+
+def _checked(work: str | Path, params: Mapping[str, Any], order: Order) -> Submission:
     found = find_work(os.fspath(work), Path.cwd())
     parameters = check_work(_reader(found), _inner_work(found), params)
     return Submission(found, parameters, params, order)
@@ -107,7 +124,25 @@ def send(client: Client, submission: Submission, *, environ: Mapping[str, str] |
         path = Path(folder) / "bundle.tar.zst"
         spec["bundle"] = write_bundle(plan, path)
         client.put_bundle(path, spec["bundle"])
-    return client.submit(spec, source=source_of(plan), idempotency_key=uuid.uuid4().hex)
+    given = os.environ if environ is None else environ
+    source = source_of(plan, overlay_warnings(submission.found, given))
+    return client.submit(spec, source=source, idempotency_key=uuid.uuid4().hex)
+
+
+def overlay_warnings(found: FoundWork, environ: Mapping[str, str]) -> list[str]:
+    """What to say of imports that only the user's own packages satisfy: a run has the image's and the requirements'."""
+    overlay = environ.get("ATELIER_OVERLAY")
+    if not overlay:
+        return []
+    imported = imported_modules(_reader(found), _inner_work(found))
+    requirements = found.folder / "requirements.txt"
+    listed = requirements.read_text(errors="replace").lower() if requirements.is_file() else ""
+    return [
+        f"{module!r} is only among your own packages, which the run does not have. "
+        f"Add this line to requirements.txt beside the work: {line}"
+        for module, line in sorted(only_in_overlay(Path(overlay), imported).items())
+        if line.split("==", maxsplit=1)[0].lower() not in listed
+    ]
 
 
 def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | None]) -> dict[str, Any]:
@@ -132,7 +167,7 @@ def _seconds(duration: float | str | None) -> float | None:
     return None if duration is None else parse_duration(duration)
 
 
-def source_of(plan: BundlePlan) -> Source:
+def source_of(plan: BundlePlan, warnings: Sequence[str] = ()) -> Source:
     """Where the code came from, for the record."""
     return Source(
         git_revision=plan.git_revision,
@@ -140,7 +175,7 @@ def source_of(plan: BundlePlan) -> Source:
         root=str(plan.root),
         files=len(plan.files),
         size_bytes=plan.size_bytes,
-        warnings=list(plan.warnings),
+        warnings=[*plan.warnings, *warnings],
     )
 
 

@@ -10,9 +10,10 @@ import nbformat
 import pytest
 from papermill.engines import papermill_engines
 
-from atelier.engine import AtelierEngine, _input_file, _order
+from atelier.engine import AtelierEngine
 from atelier.errors import RefusedInput
 from atelier.executed import failed_index, has_error, show_ending, take_cells
+from atelier.managed_engine import _input_file, _order
 
 
 def code(source: str, count: int | None = None, **more: Any) -> dict[str, Any]:

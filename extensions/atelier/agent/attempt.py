@@ -29,7 +29,7 @@ from atelier.agent.surroundings import (
 )
 from atelier.agent.works import ProcessWork, Work
 from atelier.archive import unpack_bundle
-from atelier.errors import AtelierError, Unreachable
+from atelier.errors import AtelierError, Unavailable, Unreachable
 
 STOP_GRACE_S = 10.0
 EVENT_FILE_TIMEOUT_S = 120.0
@@ -77,7 +77,8 @@ class Attempt:
             return problem.as_result()
         except AtelierError as problem:
             self.log.line(f"error[{problem.code}]: {problem}")
-            return Result("failed", "start_failed", problem.message)
+            reason = "kernel_missing" if problem.code == "no_kernel" else "start_failed"
+            return Result("failed", reason, problem.message)
         except OSError as problem:
             self.log.line(f"error: {problem}")
             reason = "disk_full" if problem.errno == 28 else "start_failed"
@@ -109,7 +110,7 @@ class Attempt:
         remember(place.work, place.before)
         environment = self._environment(bins, resume)
         self._started(environment_record(orders["image"], python, lock, requirements), lock)
-        return self._do(self._make_work(python, environment, folder))
+        return self._do(self._make_work(python, environment, folder, lock))
 
     def _layers(self) -> Path:
         return self.place.folder.parents[3] / "envs" / "layers"
@@ -125,7 +126,7 @@ class Attempt:
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
 
-    def _make_work(self, python: Path, environment: dict[str, str], folder: Path) -> Work:
+    def _make_work(self, python: Path, environment: dict[str, str], folder: Path, lock: str) -> Work:
         command = self.orders["command"]
         if command["kind"] != "notebook":
             argv = [str(python), "-u", *command["argv"]]
@@ -137,6 +138,9 @@ class Attempt:
                 root=self.place.work,
                 on_end=self.family.end,
             )
+        if lock and "\nipykernel==" not in f"\n{lock}":
+            words = f"The image {self.orders['image']!r} has no ipykernel, so it can't run notebooks."
+            raise Unavailable("no_kernel", words, hint="Add ipykernel to requirements.txt, or pick another image.")
         from atelier.agent.notebook import NotebookWork
 
         source = self.place.work / self.orders["spec"]["work"]["target"]

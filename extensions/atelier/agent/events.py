@@ -9,15 +9,29 @@ from typing import Any
 
 from atelier.errors import AtelierError, Unreachable
 
+OVER = frozenset({"stale_attempt", "unauthenticated", "unknown_run"})
+"""Codes of refusals after which the service takes nothing of this attempt any more."""
+
 
 class EventReader:
     """Hands each whole line of a growing file of JSON objects to a taker.
 
     The place moves on after the taker returns, so an event whose taking was cut short by an absent service comes again.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    take : callable
+        Gets each event.
+    complain : callable
+        Gets a sentence on each line that can't be taken; the next ones are read nevertheless.
     """
 
-    def __init__(self, path: Path, take: Callable[[dict[str, Any]], None]) -> None:
-        self._path, self._take = path, take
+    def __init__(
+        self, path: Path, take: Callable[[dict[str, Any]], None], complain: Callable[[str], None] = print
+    ) -> None:
+        self._path, self._take, self._complain = path, take, complain
         self._offset = 0
 
     def read(self) -> None:
@@ -40,14 +54,20 @@ class EventReader:
 
     def _one(self, line: bytes) -> None:
         try:
-            event = json.loads(line)
-            if isinstance(event, dict):
-                self._take(event)
+            self._take(json.loads(line))
         except Unreachable:
             raise
         except AtelierError as problem:
-            if problem.code == "stale_attempt":
+            if problem.code in OVER:
                 raise
-            print(f"An event of the run was refused: {problem}", flush=True)
-        except (ValueError, KeyError, TypeError, OSError) as problem:
-            print(f"An event of the run can't be taken: {problem!r}: {line[:200]!r}", flush=True)
+            self._complain(f"What the code told of its run was refused: {problem.message}")
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            OSError,
+        ) as problem:
+            self._complain(f"What the code told of its run can't be taken: {line[:100]!r} ({problem!r})"[:400])

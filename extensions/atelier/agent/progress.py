@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,15 @@ class ProgressMeter:
         self._total: float | None = None
 
     def set(self, done: float, total: float | None, at_s: float, *, own: bool) -> None:
-        """Note a point: ``done`` of ``total`` at a time in seconds since 1970."""
+        """Note a point: ``done`` of ``total`` at a time in seconds since 1970.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError
+            One of them is no number, or no moment.
+        """
+        done, total = _finite(done), None if total is None else _finite(total)
+        datetime.fromtimestamp(at_s, UTC)
         with self._lock:
             if self._own and not own:
                 return
@@ -48,3 +57,10 @@ class ProgressMeter:
         if done <= 0 or took_s <= 0:
             return None
         return max(0.0, (self._total - self._newest[0]) * took_s / done)
+
+
+def _finite(value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number

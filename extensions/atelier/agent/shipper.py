@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atelier.agent.events import EventReader
+from atelier.agent.events import OVER, EventReader
 from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
@@ -27,6 +28,8 @@ HEARTBEAT_S = 1.0
 USAGE_S = 2.0
 AWAY_PAUSE_S = 1.0
 CHUNK_BYTES = 1 << 20
+MOST_WARNINGS = 100
+"""As many as the service takes at once, and as a run's record holds."""
 
 
 class Shipper:
@@ -51,12 +54,13 @@ class Shipper:
         self._link, self._place, self._family, self._on_stop = link, place, family, on_stop
         self._gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
         self._uploads = Uploads(link, place)
-        self._events = EventReader(place.spool / "events.jsonl", self._take)
+        self._events = EventReader(place.spool / "events.jsonl", self._take, self.warn)
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
         self._warnings: list[str] = []
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = 0.0
         self._told: Any = None
+        self._complaint = ""
         self._notebook_at = 0
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="shipper", daemon=True)
@@ -80,38 +84,45 @@ class Shipper:
         self._thread.join()
 
     def _loop(self) -> None:
-        while True:
+        while not self.is_stale:
             ending = self._ending.is_set()
             pause_s = TICK_S
             try:
-                self._tick()
+                self._tick(is_last=ending)
                 if ending:
                     return
             except Unreachable:
                 pause_s = AWAY_PAUSE_S
-            except AtelierError as problem:
-                if self._give_up(problem):
-                    return
             self._wake.wait(pause_s)
             self._wake.clear()
 
-    def _give_up(self, problem: AtelierError) -> bool:
-        """Whether nothing can be shipped any more: the attempt is over for the service."""
-        if problem.code in {"stale_attempt", "unauthenticated", "unknown_run"}:
-            self.is_stale = True
-            self._on_stop("cancel", 0.0)
-            return True
-        print(f"The service refused: {problem}", flush=True)
-        return self._ending.is_set()
+    def _tick(self, *, is_last: bool) -> None:
+        """Do each part for itself: what is refused of one, or is a defect in one, keeps none of the others back."""
+        for part in (self._events.read, self._ship_streams, self._ship_notebook, lambda: self._beat(is_last=is_last)):
+            try:
+                part()
+            except Unreachable:
+                raise
+            except AtelierError as problem:
+                if problem.code in OVER:
+                    self.is_stale = True
+                    self._on_stop("cancel", 0.0)
+                    return
+                self._complain_once(f"The service refused: {problem}")
+            except Exception:
+                self._complain_once(traceback.format_exc())
 
-    def _tick(self) -> None:
-        self._events.read()
+    def _complain_once(self, text: str) -> None:
+        """Tell the agent's own log, which is not the run's; what comes again at every tick is told once."""
+        if text != self._complaint:
+            self._complaint = text
+            print(text, flush=True)
+
+    def _ship_streams(self) -> None:
         grew = self._ship("log", self._place.log, lines=False)
         grew = self._ship("metrics", self._place.spool / "metrics.jsonl", lines=True) or grew
-        self._ship_notebook()
         if grew:
             self.last_sign = time.monotonic()
-        self._beat()
 
     def _ship(self, stream: str, path: Path, *, lines: bool) -> bool:
         """Send what a file has more than the service; whether there was any."""
@@ -151,13 +162,19 @@ class Shipper:
         if kind == "progress":
             self.progress.set(event["done"], event.get("total"), event["t"], own=True)
         elif kind == "artifact":
-            self._uploads.artifact(self._place.spool / "artifacts" / event["path"], event["path"], "saved")
+            self._uploads.artifact(self._in_spool(f"artifacts/{event['path']}"), event["path"], "saved")
         elif kind == "checkpoint":
-            self._uploads.checkpoint(self._place.spool / event["folder"], int(event["step"]))
+            self._uploads.checkpoint(self._in_spool(event["folder"]), int(event["step"]))
         elif kind == "model":
-            self._uploads.model(self._place.spool / event["folder"], str(event["name"]))
+            self._uploads.model(self._in_spool(event["folder"]), str(event["name"]))
         elif kind == "warning":
-            self._warnings.append(str(event["text"])[:1000])
+            self.warn(str(event["text"])[:1000])
+
+    def _in_spool(self, name: str) -> Path:
+        path = (self._place.spool / name).resolve()
+        if not path.is_relative_to(self._place.spool.resolve()):
+            raise ValueError("it lies outside the run's spool")
+        return path
 
     def ship_file(self, path: Path, name: str, kind: str = "written") -> None:
         """Keep a file as an artifact, in this thread; waits while the service is away."""
@@ -168,18 +185,18 @@ class Shipper:
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
 
-    def _beat(self) -> None:
+    def _beat(self, *, is_last: bool) -> None:
         now = time.monotonic()
         if now - self._usage_at >= USAGE_S:
             self._usage, self._usage_at = self._family.usage() | self._gpus.usage(), now
-        news = (self.progress.as_json(), list(self._warnings))
-        if now - self._beat_at < HEARTBEAT_S and (news == self._told or now - self._beat_at < TICK_S):
+        news = (self.progress.as_json(), self._warnings[:MOST_WARNINGS])
+        if not is_last and now - self._beat_at < (TICK_S if news != self._told else HEARTBEAT_S):
             return
         body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
         self._usage = {}
         answer = self._link.post("/heartbeat", body)
         self._beat_at, self._told = now, news
-        self._warnings = self._warnings[len(news[1]) :]
+        del self._warnings[: len(news[1])]
         if answer.get("stop"):
             self._on_stop(str(answer["stop"]), float(answer["grace_s"]))
 

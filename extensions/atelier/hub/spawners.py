@@ -117,7 +117,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):
 
     async def _prepare(self, chosen: Pick) -> None:
         workplace, home = self.workplace, Path(self.atelier_home)
-        overlay = await asyncio.to_thread(workplace.prepare, chosen.image, home)
+        overlay = await asyncio.to_thread(workplace.prepare, chosen.image, chosen.machine, home)
         self._environment = workplace.environment(overlay, chosen.image, chosen.machine)
         self._environment["ATELIER_URL"] = Site.load(home).service_url + wire.PREFIX
         self.home_dir = self.notebook_dir = str(workplace.home)

@@ -66,13 +66,13 @@ class Workplace:
     def log(self) -> Path:
         return self.folder / "server.log"
 
-    def prepare(self, image: Image, atelier_home: Path) -> Overlay:
+    def prepare(self, image: Image, machine: Machine, atelier_home: Path) -> Overlay:
         """Make all of it; blocking, some hundredths of a second (the examples' first copy a little more)."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.copy_examples()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         overlay = make_overlay(Path(image.python or ""), self.overlay_folder(image, lock_of(image, atelier_home)))
-        self._write_kernelspec(image, overlay)
+        self._write_kernelspec(image, machine, overlay)
         self._write_settings()
         write_private(self.folder / "bashrc", _bashrc(overlay))
         return overlay
@@ -103,12 +103,14 @@ class Workplace:
             kept.mkdir(mode=0o700, exist_ok=True)
             self.home.rename(kept / f"{self.home.name}-{time.time_ns()}")
 
-    def _write_kernelspec(self, image: Image, overlay: Overlay) -> None:
+    def _write_kernelspec(self, image: Image, machine: Machine, overlay: Overlay) -> None:
+        """The one kernel; on a machine with accelerators it leases them from the run service when it starts."""
+        leases = {"provisioner_name": "atelier-leases", "config": {"machine": machine.name}}
         spec = {
             "argv": [str(overlay.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             "display_name": image.title or image.name,
             "language": "python",
-            "metadata": {"debugger": True},
+            "metadata": {"debugger": True} | ({"kernel_provisioner": leases} if machine.accelerators else {}),
         }
         folder = self.folder / "share" / "jupyter" / "kernels" / "python3"
         folder.mkdir(parents=True, exist_ok=True)

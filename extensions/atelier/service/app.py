@@ -69,6 +69,8 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
             hint="Install matching versions.",
         )
         return await _atelier_error(request, problem)
+    if "\0" in request.url.path or "%00" in request.url.query:
+        return await _http_error(request, HTTPException(404))
     is_json = request.headers.get("content-type", "").startswith("application/json")
     length = request.headers.get("content-length", "0")
     if is_json and length.isdecimal() and int(length) > MOST_JSON_BYTES:
@@ -92,7 +94,7 @@ async def _invalid_request(request: Request, problem: Exception) -> Response:
     error = RefusedInput(
         "bad_request",
         f"The request is not as it must be: {words}",
-        hint="See openapi.json.",
+        hint="Mend what is named above.",
         detail={"faults": faults[:50]},
     )
     return await _atelier_error(request, error)

@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from atelier.bundle import bundle_reader
 from atelier.errors import InternalError, NotAllowed, RefusedInput
 from atelier.quantities import utcnow
-from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Record, Run, WorkKind
+from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
+from atelier.service.boundary import FromAgent
 from atelier.service.feed import Event, Feed
 from atelier.service.manager import CURRENT
 from atelier.service.models import ModelManager
@@ -36,7 +39,7 @@ class AgentCaller:
     project: str
 
 
-class FinishReport(Record):
+class FinishReport(FromAgent):
     """How an agent says that its attempt ended."""
 
     state: AttemptState
@@ -46,13 +49,13 @@ class FinishReport(Record):
     error: ErrorReport | None = None
 
 
-class FileReport(Record):
+class FileReport(FromAgent):
     """A file that an agent has or wants to store."""
 
-    path: str
-    size_bytes: int
-    sha256: str
-    kind: str = "written"
+    path: str = Field(min_length=1, max_length=1024)
+    size_bytes: int = Field(ge=0, lt=2**63)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    kind: Literal["saved", "written", "notebook"] = "written"
 
 
 @dataclass

@@ -118,7 +118,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
 
 
 def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list[Identities]:
-    local_name = environ.get("ATELIER_LOCAL_USER") or getpass.getuser()
+    local_name = (environ.get("ATELIER_LOCAL_USER") or getpass.getuser()).lower()
     sources: list[Identities] = [LocalIdentities(token, local_name)]
     if hub is not None:
         hub_token = Path(environ["ATELIER_HUB_TOKEN_FILE"]).read_text().strip()

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from atelier.errors import RefusedInput
-from atelier.records import ModelFile, ModelVersion, Record
+from atelier.records import Environment, ModelFile, ModelVersion, Progress
 from atelier.service.attempts import FileReport, FinishReport
+from atelier.service.boundary import FromAgent
 from atelier.service.handlers.context import Agent, Parts
 from atelier.service.store.streams import STREAMS
 from atelier.service.streams import MOST_BYTES
@@ -18,29 +19,29 @@ from atelier.service.streams import MOST_BYTES
 router = APIRouter(prefix="/agent")
 
 
-class StartReport(Record):
+class StartReport(FromAgent):
     """What the work runs in."""
 
-    environment: dict[str, Any] | None = None
+    environment: Environment | None = None
     lock: str = ""
 
 
-class Heartbeat(Record):
+class Heartbeat(FromAgent):
     """A sign of life, with what is new."""
 
-    progress: dict[str, Any] | None = None
+    progress: Progress | None = None
     usage: dict[str, float] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list, max_length=100)
 
 
-class CheckpointReport(Record):
+class CheckpointReport(FromAgent):
     """A checkpoint whose files are stored."""
 
-    step: int
+    step: int = Field(ge=0, lt=2**63)
     files: list[FileReport]
 
 
-class ModelReport(Record):
+class ModelReport(FromAgent):
     """A model that the run has made, its files uploaded."""
 
     name: str
@@ -57,14 +58,16 @@ def orders(service: Parts, agent: Agent) -> dict[str, Any]:
 @router.post("/started")
 def started(body: StartReport, service: Parts, agent: Agent) -> dict[str, Any]:
     """The work begins."""
-    service.attempts.started(agent, body.environment, body.lock)
+    environment = body.environment.model_dump(mode="json") if body.environment else None
+    service.attempts.started(agent, environment, body.lock)
     return {}
 
 
 @router.post("/heartbeat")
 def heartbeat(body: Heartbeat, service: Parts, agent: Agent) -> dict[str, Any]:
     """A sign of life; answers the order to stop, if there is one, and the seconds there are for it."""
-    order = service.attempts.heartbeat(agent, body.progress, body.usage, body.warnings)
+    progress = body.progress.model_dump(mode="json") if body.progress else None
+    order = service.attempts.heartbeat(agent, progress, body.usage, body.warnings)
     return {"stop": order[0], "grace_s": order[1]} if order else {"stop": None}
 
 

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from atelier.records import ModelFile, ModelVersion, Page, Record
+from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import safe_headers, send_blob
 
 router = APIRouter(prefix="/models")
 
 
-class PublishBody(Record):
+class PublishBody(FromUser):
     """A model package whose files are uploaded."""
 
     name: str

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from atelier.errors import NotFound, RefusedInput
 from atelier.records import Page, Record, Run, RunSpec, RunState, Source
+from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import send_blob
 from atelier.storage import RunPaths
@@ -19,7 +20,7 @@ from atelier.wire import page_position, page_token
 router = APIRouter()
 
 
-class SubmitBody(RunSpec):
+class SubmitBody(FromUser, RunSpec):
     """A `RunSpec`, and where its code came from."""
 
     source: Source = Source()
