@@ -10,11 +10,12 @@ from typing import Any
 
 import httpx
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from tornado.web import HTTPError
 from traitlets import Unicode
 
 from atelier.errors import AtelierError
 from atelier.server.endpoint import find_endpoint
-from atelier.wire import API, error_from
+from atelier.wire import API, error_from, status_of
 
 NVIDIA_GPU = "nvidia.com/gpu"
 TIMEOUT_S = 10.0
@@ -29,7 +30,10 @@ class LeasingProvisioner(LocalProvisioner):
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Lease the devices before the kernel starts; fails with the service's words when none is free."""
-        answer = await self._ask("PUT", {"machine": self.machine})
+        try:
+            answer = await self._ask("PUT", {"machine": self.machine})
+        except AtelierError as problem:
+            raise HTTPError(status_of(problem), f"{problem.message} {problem.hint}", reason=problem.code) from problem
         prepared = await super().pre_launch(**kwargs)
         gpus = answer["devices"].get(NVIDIA_GPU, [])
         prepared["env"] = {**prepared["env"], "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
