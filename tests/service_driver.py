@@ -1,0 +1,307 @@
+"""Drives a real run service, as a process over a home of its own, and the runs in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from atelier.bundle import plan_bundle, write_bundle
+from atelier.client import Address, Client
+from atelier.following import read_log
+from atelier.records import Run, RunState
+from atelier.wire import API
+from atelier.works import find_work
+from tests.cli_driver import wait_for
+
+HOMES: list[Path] = []
+"""Every home that this session has made; nothing may live in one of them at its end."""
+
+SETTINGS = f"""
+catalog:
+  images: [{{name: plain, python: {sys.executable}}}]
+  machines:
+    - {{name: tiny, cpu: 20m, memory: 1Mi}}
+    - {{name: gpu, cpu: 20m, memory: 1Mi, accelerators: {{nvidia.com/gpu: 1}}}}
+    - {{name: gpus, cpu: 20m, memory: 1Mi, accelerators: {{nvidia.com/gpu: 2}}}}
+    - {{name: whole, cpu: {len(os.sched_getaffinity(0))}, memory: 1Mi}}
+    - {{name: huge, cpu: 4000, memory: 1Mi}}
+"""
+NOT_PASSED = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "ATELIER_HOME", "ATELIER_IDLE_S", "ATELIER_TEST_GPUS")
+
+
+@dataclass
+class Service:
+    """A run service that can be started, killed and started again.
+
+    ``options`` go to ``python -m atelier.service`` besides ``--home``; ``more`` goes into its environment.
+    """
+
+    home: Path
+    settings: str = SETTINGS
+    options: tuple[str, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    _client: Client | None = None
+
+    @property
+    def temporary(self) -> Path:
+        """Where its agents make their temporary files."""
+        return self.home / "tmp"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
+        return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(self.temporary), **self.more}
+
+    def start(self) -> Service:
+        """Start it and wait until it answers."""
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        (self.home / "atelier.yaml").write_text(self.settings)
+        self.process = self.spawn(*self.options)
+        wait_for(self._answers, f"the service of {self.home} to answer", timeout_s=30)
+        return self
+
+    def spawn(self, *options: str) -> subprocess.Popen[bytes]:
+        """A process of this home's service; nothing is waited for."""
+        with (self.home / "service.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "atelier.service", "--home", str(self.home), *options],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+            )
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the service ended with {self.process.returncode}:\n{self.service_log}"
+        try:
+            with self.http as http:
+                return http.get("/services/atelier/healthz").status_code == 200
+        except (OSError, ValueError, httpx.TransportError):
+            return False
+
+    @property
+    def service_log(self) -> str:
+        return (self.home / "service.log").read_text(errors="replace")
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What it tells clients of itself."""
+        told: dict[str, Any] = json.loads((self.home / "run/service.json").read_text())
+        return told
+
+    @property
+    def token(self) -> str:
+        return (self.home / "secrets/service_user_token").read_text().strip()
+
+    @property
+    def client(self) -> Client:
+        """A client of the user whose home this is."""
+        if self._client is None:
+            self._client = Client.at(Address("http://atelier", self.token, self.note["socket"]))
+        return self._client
+
+    @property
+    def http(self) -> httpx.Client:
+        """Plain HTTP over its socket, with the token of the user whose home this is."""
+        transport = httpx.HTTPTransport(uds=self.note["socket"])
+        headers = {"Authorization": f"token {self.token}"}
+        return httpx.Client(transport=transport, base_url="http://atelier", headers=headers, timeout=30)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """GET a resource below the API's prefix."""
+        with self.http as http:
+            return http.get(API + path, **options)
+
+    # -- its end --------------------------------------------------------------------------------------------------
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process = None
+
+    def stop(self) -> int:
+        """End it as a supervisor does; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=20)
+        self.process = None
+        return code
+
+    def clean_up(self) -> None:
+        """Cancel what still runs, wait until nothing is left of it, and stop."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        for record in self.client.newest_runs(limit=500):
+            if not RunState(record["state"]).is_final:
+                self.client.cancel(record["id"], now=True)
+        wait_for(
+            lambda: not list(self.home.glob("run/attempts/*/*")), f"the last attempt in {self.home} to be cleaned up"
+        )
+        assert self.stop() == 0
+        self.client.close()
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+    def submit(
+        self,
+        work: Path | str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        cwd: Path | None = None,
+        key: str | None = None,
+        **spec: Any,
+    ) -> str:
+        """Capture and submit a work; the run's id. The machine is ``tiny`` unless given."""
+        plan = plan_bundle(find_work(str(work), cwd or Path("/")), limit_bytes=100 << 20)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = Path(folder) / "bundle.tar.zst"
+            digest = write_bundle(plan, bundle)
+            self.client.put_bundle(bundle, digest)
+        asked = {
+            "work": plan.work.model_dump(mode="json"),
+            "bundle": digest,
+            "params": dict(params or {}),
+            "machine": "tiny",
+        }
+        return str(self.client.submit({**asked, **spec}, idempotency_key=key)["id"])
+
+    def run(self, run_id: str) -> Run:
+        """The whole record."""
+        return Run.model_validate(self.client.run(run_id))
+
+    def wait(self, run_id: str, *states: str, timeout_s: float = 40) -> Run:
+        """The record once the run is in one of these states, or final when none is given."""
+        wanted = {RunState(state) for state in states}
+        newest = self.run(run_id)
+
+        def there() -> bool:
+            nonlocal newest
+            newest = self.run(run_id)
+            missed = newest.state.is_final and wanted and newest.state not in wanted
+            assert not missed, f"{run_id} ended otherwise: {newest!r}\n{self.log(run_id)}"
+            return newest.state in wanted or (not wanted and newest.state.is_final)
+
+        wait_for(there, f"{run_id} to be {' or '.join(states) or 'final'}", timeout_s=timeout_s)
+        return newest
+
+    def finish(
+        self, work: Path | str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 40, **more: Any
+    ) -> Run:
+        """Submit a work and wait for its end."""
+        return self.wait(self.submit(work, params, **more), timeout_s=timeout_s)
+
+    def log(self, run_id: str, attempt: int | None = None) -> str:
+        """The whole log of an attempt."""
+        return "".join(piece.text for piece in read_log(self.client, run_id, attempt=attempt))
+
+    def wait_log(self, run_id: str, text: str, *, attempt: int | None = None, timeout_s: float = 30) -> str:
+        """The log once it holds a text."""
+        wait_for(lambda: text in self.log(run_id, attempt), f"{text!r} in the log of {run_id}", timeout_s=timeout_s)
+        return self.log(run_id, attempt)
+
+    def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """Path → artifact."""
+        return {artifact["path"]: artifact for artifact in self.client.artifacts(run_id)}
+
+    def content(self, run_id: str, path: str) -> bytes:
+        """The bytes of an artifact."""
+        answer = self.get(f"/runs/{run_id}/artifacts/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def attempt_folder(self, run_id: str, n: int = 1) -> Path:
+        """Where an attempt lives on this machine."""
+        return self.home / "run/attempts" / run_id / str(n)
+
+    def agents(self, run_id: str, n: int = 1) -> list[int]:
+        """Ids of the processes that supervise an attempt."""
+        folder = os.fsencode(self.attempt_folder(run_id, n))
+        return [pid for pid in pids() if b"atelier.agent\0" + folder in command_of(pid)]
+
+    def of_attempt(self, run_id: str, n: int = 1) -> list[int]:
+        """Ids of all processes that bear the mark of an attempt."""
+        mark = f"ATELIER_ATTEMPT_KEY={run_id}/{n}".encode()
+        return [pid for pid in pids() if mark in environment_of(pid)]
+
+
+@contextmanager
+def service_over(home: Path | None = None, **fields: Any) -> Iterator[Service]:
+    """A service over a new home, which is removed at the end; what it left behind is an error."""
+    folder = Path(tempfile.mkdtemp(prefix="atl-"))
+    place = Service(home or folder, **fields)
+    HOMES.append(place.home)
+    place.home.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place.start()
+        place.clean_up()
+    finally:
+        if place.process is not None:
+            place.process.kill()
+            place.process.wait(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(folder: Path, **files: str) -> Path:
+    """A folder with files, whose names are given with ``__`` for the last dot; the first one's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / ".".join(name.rsplit("__", 1)) for name in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        path.write_text(textwrap.dedent(text))
+    return paths[0]
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """The environment of a living process; empty for one that is gone, a zombie, or somebody else's."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def command_of(pid: int) -> bytes:
+    """The command line of a living process, its words parted by NUL; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def left_behind() -> list[str]:
+    """Processes, sockets and temporary files that belong to homes of this session."""
+    found = []
+    for home in map(os.fsencode, HOMES):
+        for pid in pids():
+            words = [command_of(pid), *environment_of(pid)]
+            if pid != os.getpid() and any(home in word and not word.startswith(b"TMPDIR=") for word in words):
+                found.append(f"process {pid}: {words[0]!r}")
+        sockets = Path("/proc/net/unix").read_bytes().splitlines()
+        found += [f"socket {line.split()[-1]!r}" for line in sockets if home in line]
+    return found
