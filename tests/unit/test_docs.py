@@ -1,0 +1,74 @@
+"""The documents are true: links lead somewhere, and every command, setting, error code and make target is described."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from atelier.settings import Settings
+from tools import command_page, error_codes
+from tools.plan import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
+    assert {page.name for page in PAGES if page.resolve() not in linked} == {"README.md"}
+
+
+def test_the_page_of_error_codes_is_what_the_source_says() -> None:
+    assert error_codes.PAGE.read_text() == error_codes.page(), "python -m tools.error_codes"
+
+
+def test_the_page_of_commands_is_what_the_parser_says() -> None:
+    written = command_page.PAGE.read_text()
+    missing = [
+        name for name, _ in command_page.commands(command_page.build_parser()) if f"`atelier {name}`" not in written
+    ]
+    assert not missing, "python -m tools.command_page"
+
+
+def test_every_setting_is_described() -> None:
+    text = (ROOT / "docs/administration.md").read_text()
+    code = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    words = set(re.findall(r"[a-z_]+", " ".join(code)))
+    assert {name for name in setting_names(Settings) if name not in words} == set()
+
+
+def setting_names(model: type[BaseModel]) -> set[str]:
+    """Names of a model's fields and of all models below it."""
+    found = set(model.model_fields)
+    for field in model.model_fields.values():
+        for inner in inner_models(field.annotation):
+            found |= setting_names(inner)
+    return found - {"kubernetes", "namespace", "queue"}
+
+
+def inner_models(annotation: object) -> list[type[BaseModel]]:
+    """Models that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for part in get_args(annotation) for inner in inner_models(part)]
+
+
+def test_the_readmes_make_targets_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for page in PAGES for target in re.findall(r"make ([a-z-]+)", page.read_text())}
+    assert named <= targets | {"and", "make"}
+
+
+def test_no_page_speaks_of_a_place_that_is_not_the_projects() -> None:
+    for page in PAGES:
+        assert "/work/" not in page.read_text(), page
