@@ -107,7 +107,7 @@ def _sync(environment: Environment, uv: Path) -> None:
 
 def our_digest() -> str:
     """What our wheel is made from, as one sha256."""
-    files = [ROOT / "pyproject.toml", ROOT / "LICENSE"]
+    files = [ROOT / "pyproject.toml", ROOT / "LICENSE", ROOT / "README.md"]
     for folder in ("extensions", "lab/dist"):
         files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and not _is_cache(path)]
     return digest_of(files)
