@@ -136,6 +136,7 @@ class RunManager:
     def remove(self, run: Run) -> None:
         """Forget a final run and all its blobs; models made by it stay."""
         self.store.runs.remove(run.id)
+        self.store.streams.forget(run.id)
         self.blobs.delete(RunPaths(run.id).root)
 
     def resolve(self, owner: str, text: str) -> Run:

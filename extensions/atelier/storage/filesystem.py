@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -73,7 +74,19 @@ class FilesystemBlobs(BlobStore):
         yield from sorted(found)
 
     def copy(self, source: str, target: str) -> None:
-        self.put_file(target, self.path(source))
+        """One file under both keys: blobs are replaced, never written into, so neither sees the other change."""
+        path = self.path(target)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(f".part-{secrets.token_hex(8)}")
+        try:
+            os.link(self.path(source), part)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without hard links, or a file with too many
+            self.put_file(target, self.path(source))
+            return
+        os.replace(part, path)
+        part.unlink(missing_ok=True)  # renaming one link of a file to another leaves both
 
     def delete(self, prefix: str) -> None:
         path = self.path(prefix)

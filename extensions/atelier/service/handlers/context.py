@@ -38,10 +38,15 @@ class Service:
     on_request: Callable[[], None] = lambda: None
 
     def changed(self, run: Run) -> Run:
-        """Tell watchers and the reconciler of a run that a user has changed."""
-        self.feed.touch(run.owner)
-        self.reconciler.wake()
+        """Tell watchers and the reconciler of a run that a user has changed, and bring its ``run.json`` up to date."""
+        self.told(run.owner)
+        self.attempts.write_record(run.id)
         return run
+
+    def told(self, owner: str) -> None:
+        """Tell watchers and the reconciler that an owner's runs have changed."""
+        self.feed.touch(owner)
+        self.reconciler.wake()
 
 
 def service_of(request: Request) -> Service:

@@ -90,7 +90,7 @@ def remove(run_id: str, service: Parts, user: User) -> Response:
     """Forget a final run and what it left; models that it made stay."""
     run = service.runs.resolve(user.owner, run_id)
     service.runs.remove(run)
-    service.changed(run)
+    service.told(run.owner)
     return Response(status_code=204)
 
 
