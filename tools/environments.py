@@ -107,14 +107,14 @@ def _sync(environment: Environment, uv: Path) -> None:
 
 def our_digest() -> str:
     """What our wheel is made from, as one sha256."""
-    files = [ROOT / "pyproject.toml", ROOT / "LICENSE", ROOT / "README.md"]
-    for folder in ("extensions", "lab/dist"):
+    files = [ROOT / name for name in ("pyproject.toml", "LICENSE", "README.md", "jupyterhub_config.py")]
+    for folder in ("extensions", "lab/dist", "notebooks"):
         files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and not _is_cache(path)]
     return digest_of(files)
 
 
 def _is_cache(path: Path) -> bool:
-    return any(part == "__pycache__" or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
+    return any(part in {"__pycache__", ".ipynb_checkpoints"} or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
 
 
 def _build_wheel(platform: Environment) -> Path:

@@ -54,6 +54,14 @@ def test_the_wheel_holds_the_built_jupyterlab_extension(wheel: zipfile.ZipFile) 
     assert about["version"] == json.loads((ROOT / "lab/package.json").read_text())["version"]
 
 
+def test_the_wheel_brings_the_hubs_configuration_and_the_examples(wheel: zipfile.ZipFile) -> None:
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").rglob("*") if path.is_file()}
+    shipped = {name for name in shipped if ".ipynb_checkpoints" not in name} | {"jupyterhub_config.py"}
+    folder = f"{DATA}/share/atelier/"
+    held = {name.removeprefix(folder) for name in wheel.namelist() if name.startswith(folder)}
+    assert held >= shipped
+
+
 def test_the_wheel_enables_the_server_extension(wheel: zipfile.ZipFile) -> None:
     settings = json.loads(wheel.read(f"{DATA}/etc/jupyter/jupyter_server_config.d/atelier.json"))
     assert settings == {"ServerApp": {"jpserver_extensions": {"atelier.server": True}}}
