@@ -5,11 +5,12 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { clientPlugin } from './client';
 import { panelPlugin } from './panel';
 import { submitPlugin } from './submit';
+import { trustPlugin } from './trust';
 import { viewsPlugin } from './views';
 
 export { IAtelier } from './tokens';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-const plugins: JupyterFrontEndPlugin<any>[] = [clientPlugin, viewsPlugin, panelPlugin, submitPlugin];
+const plugins: JupyterFrontEndPlugin<any>[] = [clientPlugin, viewsPlugin, panelPlugin, submitPlugin, trustPlugin];
 
 export default plugins;

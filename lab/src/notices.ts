@@ -55,14 +55,14 @@ export function tellEnd(run: Run, show: () => void): void {
   const note = {
     message: cut(endMessage(run)),
     type,
-    autoClose: type === 'error' ? 0 : SHOWN_MS,
+    autoClose: type === 'error' ? (false as const) : SHOWN_MS,
     actions: [{ label: 'Show', callback: show }]
   };
   const known = followed.get(run.id);
   followed.delete(run.id);
   const updated = known !== undefined && Notification.update({ id: known, ...note, progress: 1 });
   if (!updated) {
-    Notification.emit(note.message, type, { autoClose: note.autoClose || false, actions: note.actions });
+    Notification.emit(note.message, type, { autoClose: note.autoClose, actions: note.actions });
   }
 }
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from atelier.errors import NotFound, RefusedInput
+from atelier.errors import Conflict, NotFound, RefusedInput
 from atelier.records import RUN_ID
 from atelier.server.folders import new_file, path_below, relative_parts
 from atelier.server.link import ServiceLink, read_json, unreachable
@@ -67,20 +67,24 @@ async def copy_back(link: ServiceLink, order: CopyOrder, root: Path) -> dict[str
     Raises
     ------
     Conflict
-        ``file_exists``: nothing was changed; ``detail.free`` is a name that is free.
+        ``file_exists``: nothing was changed; the detail has its ``path`` and ``free``, a name that is free.
     """
     run = await link.json("GET", f"/runs/{order.run}")
     folder = _folder_of(run, order, root)
     parts = relative_parts(order.name or order.artifact or _notebook_name(run))
+    path = (folder.relative_to(root) / Path(*parts)).as_posix()
     response = await link.open("GET", _address(order), headers={"Accept-Encoding": "identity"})
     try:
         if response.status_code != 200:
             await read_json(response)
         with new_file(folder, parts, replace=order.replace) as file:
             size_bytes = await _write_all(response, file)
+    except Conflict as problem:
+        problem.detail["path"] = path
+        raise
     finally:
         await response.aclose()
-    return {"path": (folder.relative_to(root) / Path(*parts)).as_posix(), "size_bytes": size_bytes}
+    return {"path": path, "size_bytes": size_bytes}
 
 
 def _address(order: CopyOrder) -> str:

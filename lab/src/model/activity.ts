@@ -15,6 +15,8 @@ const STATES = ['running', 'starting', 'queued', 'created'];
 const LIMIT = 100;
 
 export class ActivityStore extends Store<ActivityData> {
+  /** Runs told of since the list was asked for: newer than what that answer says of them. */
+  private told = new Map<string, Run>();
   private readonly endListeners = new Set<(run: Run) => void>();
 
   constructor(
@@ -36,9 +38,11 @@ export class ActivityStore extends Store<ActivityData> {
   }
 
   private async refresh(): Promise<void> {
+    this.told = new Map();
     try {
       const page = await this.api.runs({ states: STATES, limit: LIMIT });
       const found = new Map(page.items.map(run => [run.id, run]));
+      this.told.forEach(run => (isFinal(run) ? found.delete(run.id) : found.set(run.id, run)));
       const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
       this.change({ unfinished: found, known: true });
       const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));
@@ -63,6 +67,7 @@ export class ActivityStore extends Store<ActivityData> {
   private changed(run: Run): void {
     const unfinished = new Map(this.snapshot().unfinished);
     const before = unfinished.get(run.id);
+    this.told.set(run.id, run);
     if (isFinal(run)) {
       unfinished.delete(run.id);
     } else {

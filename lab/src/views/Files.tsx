@@ -73,7 +73,7 @@ function FileRow(props: { run: Run; artifact: Artifact }): JSX.Element {
 type CopyState =
   | { step: 'idle' }
   | { step: 'busy' }
-  | { step: 'exists'; free: string }
+  | { step: 'exists'; free: string; path: string | null }
   | { step: 'done'; path: string }
   | { step: 'failed'; error: ApiError };
 
@@ -86,22 +86,37 @@ export function CopyBack(props: { run: string; artifact: string | null; whole?: 
     try {
       const order = { run: props.run, artifact: props.artifact, ...more, ...(beside ? { beside } : {}) };
       const { path } = await api.copyBack(order);
-      setState({ step: 'done', path });
-      if (props.artifact === null) {
-        openFile?.(path);
+      if (props.artifact === null && openFile) {
+        openFile(path);
+        setState({ step: 'idle' });
+      } else {
+        setState({ step: 'done', path });
       }
     } catch (problem) {
       const error = asApiError(problem);
-      const free = error.detail['free'];
+      const { free, path } = error.detail;
       setState(
-        error.code === 'file_exists' && typeof free === 'string' ? { step: 'exists', free } : { step: 'failed', error }
+        error.code === 'file_exists' && typeof free === 'string'
+          ? { step: 'exists', free, path: typeof path === 'string' ? path : null }
+          : { step: 'failed', error }
       );
     }
   };
   if (state.step === 'exists') {
+    const { path } = state;
     return (
       <span className="at-asking" role="group" aria-label="A file of that name is there already">
         <span>Already there.</span>
+        {openFile && path !== null && (
+          <Button
+            onClick={() => {
+              openFile(path);
+              setState({ step: 'idle' });
+            }}
+          >
+            Open it
+          </Button>
+        )}
         <Button onClick={() => void copy({ name: state.free })}>Keep both</Button>
         <Button kind="danger" onClick={() => void copy({ replace: true })}>
           Replace
@@ -141,7 +156,14 @@ export function CopyBack(props: { run: string; artifact: string | null; whole?: 
         disabled={state.step === 'busy'}
         onClick={() => void copy()}
       >
-        {props.whole ? 'Executed notebook' : <span className="at-wide-only">Copy back</span>}
+        {props.whole ? (
+          <>
+            <span className="at-wide-only">Executed notebook</span>
+            <span className="at-narrow-only">Notebook</span>
+          </>
+        ) : (
+          <span className="at-wide-only">Copy back</span>
+        )}
       </Button>
     </>
   );

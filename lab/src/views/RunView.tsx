@@ -12,7 +12,8 @@ import {
   progressPart,
   progressText,
   queueText,
-  runStateText
+  runStateText,
+  stateText
 } from '../model/texts';
 import { Curves } from './Curves';
 import { Details } from './Details';
@@ -99,7 +100,8 @@ function Known(props: KnownProps): JSX.Element {
 
 function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
   const { run, store, live, now } = props;
-  const words = [run.message, run.hint].filter(Boolean).join(' ');
+  const said = [runStateText(run), stateText(run.state)].map(word => `${word}.`);
+  const words = [said.includes(run.message) ? '' : run.message, run.hint].filter(Boolean).join(' ');
   const place = run.state === 'queued' ? queueText(run.queue_position) : '';
   return (
     <header className="at-head">

@@ -4,13 +4,14 @@ import { useSyncExternalStore } from 'react';
 
 import { activityText, type ActivityStore } from '../model/activity';
 import { useConnection } from './host';
-import { Icon } from './parts';
+import { Icon, NOT_RUNNING } from './parts';
 
 export function StatusItem(props: { activity: ActivityStore; onClick: () => void }): JSX.Element {
   const { activity } = props;
   const data = useSyncExternalStore(activity.subscribe, activity.snapshot);
   const connection = useConnection();
-  const away = connection.state === 'service-down' || connection.state === 'reconnecting';
+  const asleep = connection.error?.code === NOT_RUNNING;
+  const away = connection.state === 'reconnecting' || (connection.state === 'service-down' && !asleep);
   const running = data.unfinished.size > 0;
   const text = away ? 'Runs: not reachable' : activityText(data.unfinished);
   const title = away ? (connection.error?.message ?? 'The notebook server does not answer.') : 'Show Atelier runs';

@@ -7,6 +7,9 @@ import type { AttemptState } from '../model/records';
 import { momentText, stateText } from '../model/texts';
 import { useConnection, useHost } from './host';
 
+/** No embedded service has been started yet, or it went to sleep: nothing is wrong. */
+export const NOT_RUNNING = 'service_not_running';
+
 const SHAPES: Record<string, ReactNode> = {
   circle: <circle cx="8" cy="8" r="5.5" />,
   clock: (
@@ -186,8 +189,13 @@ export function Notice(props: {
   );
 }
 
-export function ErrorNotice(props: { error: ApiError; onRetry?: () => void }): JSX.Element {
+/** An error of a request; nothing while the connection's own notice says why requests fail. */
+export function ErrorNotice(props: { error: ApiError; onRetry?: () => void }): JSX.Element | null {
   const { error, onRetry } = props;
+  const { state } = useConnection();
+  if (error.passing && (state === 'service-down' || state === 'reconnecting')) {
+    return null;
+  }
   const actions = onRetry && (
     <Button icon="reload" onClick={onRetry}>
       Try again
@@ -225,7 +233,7 @@ export function ConnectionNotice(props: { heardAt: number | null }): JSX.Element
     </Button>
   );
   return (
-    <Notice tone="warn" title={title} actions={retry}>
+    <Notice tone={connection.error?.code === NOT_RUNNING ? 'info' : 'warn'} title={title} actions={retry}>
       {down ? `${connection.error?.hint ?? ''} ${shown}` : `The notebook server does not answer. ${shown}`}
     </Notice>
   );
