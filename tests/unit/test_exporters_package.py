@@ -12,6 +12,7 @@ from atelier.exporters import FORMATS, ModelPackage, check_package, export, form
 from atelier.exporters.card import EnvironmentLock, Lineage, ModelCard, check_name
 from atelier.exporters.formats import exporters_for
 from atelier.exporters.model_package import MIME
+from atelier.exporters.onnx_parts import external_files
 from atelier.exporters.package import seal
 from atelier.exporters.pipeline import _target
 from atelier.exporters.provenance import environment_lock, lineage
@@ -103,6 +104,43 @@ def test_a_changed_or_added_file_is_named(folder):
     assert refusal.value.detail["changed"] == ["model.tflite", "notes.txt"]
 
 
+def protobuf(field, content):
+    return bytes([field << 3 | 2, len(content)]) + content
+
+
+def onnx_with(location):
+    """The bytes of an ONNX model of one tensor whose data lies in another file (lengths below 128 only)."""
+    entries = protobuf(13, protobuf(1, b"location") + protobuf(2, location)) + protobuf(
+        13, protobuf(1, b"offset") + protobuf(2, b"0")
+    )
+    return b"\x08\x0a" + protobuf(7, protobuf(2, b"g") + protobuf(5, b"\x10\x01" + protobuf(8, b"w") + entries))
+
+
+def test_an_onnx_file_names_the_files_that_it_needs(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(onnx_with(b"model.onnx.data"))
+    assert external_files(tmp_path / "model.onnx") == {"model.onnx.data"}
+
+
+@pytest.mark.parametrize("location", [b"model.onnx.data", b"../outside", b"/etc/passwd"])
+def test_an_onnx_file_whose_weights_are_not_in_the_package_is_refused(tmp_path, location):
+    (tmp_path / "model.onnx").write_bytes(onnx_with(location))
+    seal(tmp_path, card())
+    with pytest.raises(RefusedInput) as refusal:
+        check_package(tmp_path)
+    assert refusal.value.code == "package_incomplete"
+    assert refusal.value.detail["missing"] == [location.decode()]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\xff" * 64, onnx_with(b"data")[:-9], b"\x3a\xff\xff\xff\xff\x0f", b"\x0b" * 9]
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(RefusedInput) as refusal:
+        external_files(tmp_path / "model.onnx")
+    assert refusal.value.code == "not_onnx"
+
+
 def test_a_link_in_a_package_is_refused(folder, tmp_path):
     (tmp_path / "secret").write_text("hostile")
     (folder / "link").symlink_to(tmp_path / "secret")
@@ -147,7 +185,7 @@ def test_a_package_reads_well_as_text_and_markup(folder):
     assert bundle["text/plain"] == text
     assert "<table" in bundle["text/html"]
     assert MIME not in bundle
-    assert package.published_as(3)._repr_mimebundle_()[MIME] == {"name": "digits", "version": 3}
+    assert package.published_as("digits", 3)._repr_mimebundle_()[MIME] == {"name": "digits", "version": 3}
 
 
 def test_markup_in_a_folder_is_escaped(tmp_path):

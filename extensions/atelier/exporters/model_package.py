@@ -39,6 +39,8 @@ class ModelPackage:
     card : ModelCard
     version : int or None
         Its number in the registry; None while it has none (yet).
+    published_name : str or None
+        Its name in the registry, where that is another than the package's own.
     run : str or None
         The run that hands it to the registry; the folder goes with that run's attempt.
     """
@@ -46,6 +48,7 @@ class ModelPackage:
     folder: Path
     card: ModelCard
     version: int | None = None
+    published_name: str | None = None
     run: str | None = None
 
     @classmethod
@@ -56,7 +59,8 @@ class ModelPackage:
 
     @property
     def name(self) -> str:
-        return self.card.name
+        """Its name in the registry once it is published, else the one that it was exported under."""
+        return self.published_name or self.card.name
 
     @property
     def files(self) -> list[Path]:
@@ -68,9 +72,9 @@ class ModelPackage:
         """``{"formats": {"onnx": {"size_bytes", "files", "batches", "latency_ms", "tolerance", "verdict", …}}}``."""
         return {"formats": {name: report.model_dump(mode="json") for name, report in self.card.formats.items()}}
 
-    def published_as(self, version: int) -> ModelPackage:
-        """The same package, knowing its version."""
-        return replace(self, version=version)
+    def published_as(self, name: str, version: int) -> ModelPackage:
+        """The same package, knowing its name and number in the registry."""
+        return replace(self, published_name=name, version=version)
 
     def handed_to(self, run: str) -> ModelPackage:
         """The same package, knowing the run that publishes it."""

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from atelier.errors import RefusedInput
 from atelier.exporters.card import ModelCard, read_card
 from atelier.exporters.card_text import readme
-from atelier.exporters.libraries import library
+from atelier.exporters.onnx_parts import external_files
 
 CARD_NAME = "model.json"
 MANIFEST_NAME = "MANIFEST.sha256"
@@ -63,7 +63,7 @@ def check_package(folder: Path) -> ModelCard:
         )
     wanted = _read_manifest(folder / MANIFEST_NAME)
     found = {name: path for name, path in package_files(folder) if name != MANIFEST_NAME}
-    missing = sorted({*wanted, *_onnx_parts(folder, found)} - set(found))
+    missing = sorted({*wanted, *_onnx_parts(found)} - set(found))
     if missing:
         raise RefusedInput(
             "package_incomplete",
@@ -107,20 +107,9 @@ def _pickle_in_zip(path: Path, start: bytes) -> str | None:
     return None
 
 
-def _onnx_parts(folder: Path, found: Mapping[str, Path]) -> set[str]:
-    models = [path for name, path in found.items() if name.endswith(".onnx")]
-    if not models:
-        return set()
-    onnx = library("onnx", extra="onnx")
-    parts: set[str] = set()
-    for path in models:
-        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
-            parts |= {
-                (path.parent / entry.value).relative_to(folder).as_posix()
-                for entry in tensor.external_data
-                if entry.key == "location"
-            }
-    return parts
+def _onnx_parts(found: Mapping[str, Path]) -> set[str]:
+    models = {PurePosixPath(name): path for name, path in found.items() if name.endswith(".onnx")}
+    return {str(name.parent / part) for name, path in models.items() for part in external_files(path)}
 
 
 def _read_manifest(path: Path) -> dict[str, str]:

@@ -50,4 +50,4 @@ def publish(package: ModelPackage, name: str | None = None, *, client: Client | 
     for _, file in package_files(package.folder):
         client.put_upload(file)
     made = client.publish_model(name, card=package.card.model_dump(mode="json"), files=files)
-    return package.published_as(int(made["version"]))
+    return package.published_as(name, int(made["version"]))

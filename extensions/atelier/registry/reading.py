@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,11 @@ class ModelRef:
             if folder.exists():
                 folder.rmdir()
             whole.rename(folder)
-        return ModelPackage(folder=folder, card=package.card, version=self.version)
+        return replace(package, folder=folder).published_as(self.name, self.version)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        bundle: dict[str, Any] = ModelPackage(
-            folder=Path(f"{self.name}@{self.version}"), card=self.card, version=self.version
-        )._repr_mimebundle_()
-        return bundle
+        package = ModelPackage(folder=Path(f"{self.name}@{self.version}"), card=self.card)
+        return package.published_as(self.name, self.version)._repr_mimebundle_()
 
 
 def find(name: str, version: int | str | None = None, *, client: Client | None = None) -> ModelRef:
