@@ -137,6 +137,13 @@ def running_lab(*, kernels: Sequence[tuple[str, Path]] = (), yaml: str = "") -> 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def start_service(lab: Lab) -> None:
+    """Start the run service of this Lab's home, as the first submit would."""
+    environ = _environ_of(lab)
+    words = [sys.executable, "-m", "atelier", "runs", "--json"]
+    subprocess.run(words, env=environ, cwd=lab.work, check=True, capture_output=True, timeout=60)
+
+
 @contextmanager
 def browser_page(browser: Browser, lab: Lab) -> Iterator[Page]:
     """A page whose console errors, failed requests and requests to elsewhere are noted in ``lab.troubles``."""
@@ -145,12 +152,17 @@ def browser_page(browser: Browser, lab: Lab) -> Iterator[Page]:
     own = f"http://127.0.0.1:{lab.port}/"
     page.on("console", lambda message: lab.troubles.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: lab.troubles.append(f"page error: {error}"))
-    page.on("response", lambda answer: lab.troubles.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    page.on(
+        "response",
+        lambda answer: lab.troubles.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
+    )
     page.on(
         "request",
-        lambda request: None
-        if request.url.startswith((own, own.replace("http", "ws"), "blob:", "data:"))
-        else lab.troubles.append(f"a request to elsewhere: {request.url}"),
+        lambda request: (
+            None
+            if request.url.startswith((own, own.replace("http", "ws"), "blob:", "data:"))
+            else lab.troubles.append(f"a request to elsewhere: {request.url}")
+        ),
     )
     yield page
     context.close()
@@ -175,14 +187,21 @@ def _environ(folder: Path, lab: Lab) -> dict[str, str]:
     if LABEXTENSION.is_dir():
         (extensions / "lab").symlink_to(LABEXTENSION)
     own = {
-        "HOME": str(lab.work),
-        "ATELIER_HOME": str(lab.home),
-        "ATELIER_IMAGE": "current",
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+    return _environ_of(lab) | own
+
+
+def _environ_of(lab: Lab) -> dict[str, str]:
+    """The environment of everything that belongs to a Lab."""
+    own = {
+        "HOME": str(lab.work),
+        "ATELIER_HOME": str(lab.home),
+        "ATELIER_IMAGE": "current",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "extensions"), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     return {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_URL")} | own
