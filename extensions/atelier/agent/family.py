@@ -58,8 +58,11 @@ class Family:
             time.sleep(0.02)
 
     def _living(self) -> set[int]:
-        own = {child.pid for child in self._self.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
-        self._reap()
+        """Ids of members that are no zombies; those are left to whoever waits for them, and at the end to init.
+
+        To reap them here would take the work's own exit status from `subprocess`, which then says 0.
+        """
+        own = {child.pid for child in self._self.children(recursive=True) if _lives(child)}
         return own | set(marked(self._mark.__eq__))
 
     def _signal(self, number: signal.Signals) -> None:
@@ -69,16 +72,12 @@ class Family:
             except ProcessLookupError:
                 continue
 
-    @staticmethod
-    def _reap() -> None:
-        """Take the exit status of adopted orphans; children that `subprocess` waits for are taken by it before."""
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def oom_kills() -> int:
