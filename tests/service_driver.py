@@ -185,7 +185,7 @@ class Service:
         """The whole record."""
         return Run.model_validate(self.client.run(run_id))
 
-    def wait(self, run_id: str, *states: str, timeout_s: float = 40) -> Run:
+    def wait(self, run_id: str, *states: str, patience_s: float = 40) -> Run:
         """The record once the run is in one of these states, or final when none is given."""
         wanted = {RunState(state) for state in states}
         newest = self.run(run_id)
@@ -197,14 +197,14 @@ class Service:
             assert not missed, f"{run_id} ended otherwise: {newest!r}\n{self.log(run_id)}"
             return newest.state in wanted or (not wanted and newest.state.is_final)
 
-        wait_for(there, f"{run_id} to be {' or '.join(states) or 'final'}", timeout_s=timeout_s)
+        wait_for(there, f"{run_id} to be {' or '.join(states) or 'final'}", timeout_s=patience_s)
         return newest
 
     def finish(
-        self, work: Path | str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 40, **more: Any
+        self, work: Path | str, params: Mapping[str, Any] | None = None, *, patience_s: float = 40, **more: Any
     ) -> Run:
         """Submit a work and wait for its end."""
-        return self.wait(self.submit(work, params, **more), timeout_s=timeout_s)
+        return self.wait(self.submit(work, params, **more), patience_s=patience_s)
 
     def log(self, run_id: str, attempt: int | None = None) -> str:
         """The whole log of an attempt."""
