@@ -207,6 +207,7 @@ def test_submit_watch_reload_and_a_dead_kernel(lab: Lab, page: Page) -> None:
     form = page.locator(FORM)
     expect(form.get_by_role("textbox", name="epochs")).to_have_value("3")
 
+    assert lab.troubles == []
     page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }")
     expect(form).to_contain_text("The kernel behind this form is gone.")
     expect(form.get_by_role("button", name="Run in background")).to_be_disabled()

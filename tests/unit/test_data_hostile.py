@@ -95,6 +95,16 @@ def test_deep_json_does_not_end_the_process(tmp_path: Path, depth: int) -> None:
     look(tmp_path, "b.ipynb", with_cells)
 
 
+def test_a_notebook_of_gigabytes_is_shown_as_text(tmp_path: Path) -> None:
+    with (tmp_path / "a.ipynb").open("wb") as file:
+        file.write(b'{"cells": [')
+        file.truncate(3_000_000_000)
+    shown = preview(home_root(tmp_path), "a.ipynb", budget_bytes=512_000_000)
+    assert shown["text"].startswith('{"cells": [')
+    assert shown["bytes_read"] <= 300_000
+    assert "too large" in shown["note"]
+
+
 def test_a_huge_line_is_cut(tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl", "a.txt"):
         shown = look(tmp_path, name, b"x" * 40_000_000)

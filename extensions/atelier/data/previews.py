@@ -22,7 +22,7 @@ from atelier.quantities import format_bytes
 
 BUDGET_BYTES = 32_000_000
 BUDGET_S = 5.0
-MAX_BUDGET_BYTES = 2 * 10**9
+MAX_BUDGET_BYTES = 512 * 10**6
 MAX_ROWS = 1000
 
 _PLANNERS: dict[str, Callable[[Subject], Plan]] = {
@@ -66,7 +66,7 @@ def preview(
     columns : sequence of str or None
         Columns of a parquet file; None takes the first 20 that fit into the budget.
     budget_bytes : int
-        Most bytes of the file that may be read, up to 2 GB. A preview that needs more shows metadata, and its plan says
+        Most bytes of the file that may be read, up to 512 MB. A preview that needs more shows metadata, and its plan says
         how much.
     budget_s : float
         Seconds after which no more is read.

@@ -10,6 +10,9 @@ from atelier.data.readers.subject import TEXT_BYTES, Plan, Shown, Subject
 from atelier.data.readers.text import decode
 
 MAX_CELLS = 100
+MAX_NOTEBOOK_BYTES = 100 * 10**6
+"""A larger one is shown as text: as Python objects it would take a gigabyte of memory."""
+
 _SOURCE_LETTERS = 4000
 _OUTPUT_LETTERS = 2000
 
@@ -17,6 +20,8 @@ _OUTPUT_LETTERS = 2000
 def plan_notebook(subject: Subject) -> Plan:
     """The whole file: JSON has no smaller part."""
     size_bytes = subject.reader.size_bytes
+    if size_bytes > MAX_NOTEBOOK_BYTES:
+        return Plan(TEXT_BYTES, "the beginning of the text", lambda: _too_large(subject))
     return Plan(size_bytes, "a notebook is read whole", lambda: _read(subject))
 
 
@@ -32,6 +37,12 @@ def _read(subject: Subject) -> Shown:
         return _as_text(content, "The file has no cells, so it is shown as text.")
     shown = [_cell(cell) for cell in cells[:MAX_CELLS] if isinstance(cell, Mapping)]
     return Shown(cells=shown, truncated=len(cells) > MAX_CELLS, facts={"cells": len(cells), **_language(notebook)})
+
+
+def _too_large(subject: Subject) -> Shown:
+    shown = _as_text(subject.reader.at(0, TEXT_BYTES), "The notebook is too large, so its beginning is shown as text.")
+    shown.truncated = True
+    return shown
 
 
 def _as_text(content: bytes, note: str) -> Shown:

@@ -39,11 +39,12 @@ def _encoding(block: bytes) -> str:
 
 
 def _by_zeros(sample: bytes) -> str | None:
-    """UTF-16 without a mark: ASCII letters then have a zero in every other byte."""
+    """UTF-16 without a mark: ASCII letters then have a zero in every other byte, and hardly one between."""
     half = max(1, len(sample) // 2)
-    if sample[1::2].count(0) > half * 0.7:
+    even, odd = sample[0::2].count(0) / half, sample[1::2].count(0) / half
+    if odd > 0.7 and even < 0.1:
         return "utf-16-le"
-    return "utf-16-be" if sample[0::2].count(0) > half * 0.7 else None
+    return "utf-16-be" if even > 0.7 and odd < 0.1 else None
 
 
 def _read(subject: Subject, length: int) -> Shown:
