@@ -140,10 +140,11 @@ def test_by_papermill_a_parameter_arrives_and_the_output_notebook_is_local(place
 
 
 def test_it_goes_on_from_the_checkpoint_of_an_earlier_attempt(place, name, monkeypatch):
-    _, checkpoints, _ = run_in_kernel(place, name, monkeypatch, epochs=2, model_name="", formats=["safetensors"])
+    native = sorted(EXAMPLES[name]["formats"])[-1:]
+    _, checkpoints, _ = run_in_kernel(place, name, monkeypatch, epochs=2, model_name="", formats=native)
     assert [path.name for path in checkpoints] == ["step-00000001", "step-00000002"]
     monkeypatch.setenv("ATELIER_RESUME_FROM", str(checkpoints[-1]))
-    lines, _, _ = run_in_kernel(place, name, monkeypatch, epochs=3, model_name="", formats=["safetensors"])
+    lines, _, _ = run_in_kernel(place, name, monkeypatch, epochs=3, model_name="", formats=native)
     assert [step for step, _ in points_of(lines, "loss")] == [3]
 
 
