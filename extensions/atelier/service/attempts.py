@@ -140,6 +140,7 @@ class AttemptManager:
 
     def started(self, agent: AgentCaller, environment: dict[str, Any] | None, lock: str) -> None:
         """The work begins, in an environment whose packages are ``lock``."""
+        self._live(agent)
         self.blobs.write(RunPaths(agent.run_id).lock, lock.encode())
         self.store.runs.started(agent.run_id, agent.n, environment)
         self.write_record(agent.run_id)
@@ -196,8 +197,8 @@ class AttemptManager:
 
     def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
         """Note an artifact whose bytes are stored."""
-        if self.blobs.size_bytes(self._key(agent, file)) != file.size_bytes:
-            raise RefusedInput("torn_upload", f"{file.path} was not stored whole.", hint="Send it again.")
+        self._live(agent)
+        self._check_stored(self._key(agent, file), file)
         fields = file.model_dump() | {"attempt": agent.n, "created_at": utcnow()}
         artifact = Artifact.model_validate(fields)
         self.store.artifacts.add(agent.run_id, artifact)
@@ -213,14 +214,16 @@ class AttemptManager:
 
     def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport]) -> None:
         """Publish a checkpoint whose files are all stored."""
+        self._live(agent)
         folder = RunPaths(agent.run_id).checkpoint(step)
         for file in files:
-            if self.blobs.size_bytes(f"{folder}/{checked_path(file.path)}") != file.size_bytes:
-                raise RefusedInput(
-                    "torn_upload", f"{file.path} of the checkpoint was not stored whole.", hint="Send it again."
-                )
+            self._check_stored(f"{folder}/{checked_path(file.path)}", file)
         listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
         self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing)
+
+    def _check_stored(self, key: str, file: FileReport) -> None:
+        if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:
+            raise RefusedInput("torn_upload", f"{file.path} was not stored whole.", hint="Send it again.")
 
     def place_upload(self, agent: AgentCaller, file: ModelFile) -> str | None:
         """Where a file of a model package goes; None when its content is there already."""
@@ -240,6 +243,8 @@ class AttemptManager:
         if not report.state.is_final:
             raise RefusedInput("not_final", f"An attempt can't end as {report.state!r}.")
         run = self.store.runs.get(agent.run_id)
+        if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
+            return run
         self.streams.compose(agent.run_id, agent.n)
         self.blobs.write(
             RunPaths(run.id).result(agent.n), json.dumps(report.model_dump(mode="json"), indent=1).encode()
