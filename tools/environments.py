@@ -114,7 +114,8 @@ def our_digest() -> str:
 
 
 def _is_cache(path: Path) -> bool:
-    return any(part in {"__pycache__", ".ipynb_checkpoints"} or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
+    parts = path.relative_to(ROOT).parts
+    return any(part in {"__pycache__", ".ipynb_checkpoints"} or part.endswith("_cache") for part in parts)
 
 
 def _build_wheel(platform: Environment) -> Path:
