@@ -4,6 +4,7 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 
 import { clientPlugin } from './client';
 import { panelPlugin } from './panel';
+import { resultsPlugin } from './results';
 import { submitPlugin } from './submit';
 import { trustPlugin } from './trust';
 import { viewsPlugin } from './views';
@@ -11,6 +12,13 @@ import { viewsPlugin } from './views';
 export { IAtelier } from './tokens';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-const plugins: JupyterFrontEndPlugin<any>[] = [clientPlugin, viewsPlugin, panelPlugin, submitPlugin, trustPlugin];
+const plugins: JupyterFrontEndPlugin<any>[] = [
+  clientPlugin,
+  viewsPlugin,
+  panelPlugin,
+  submitPlugin,
+  trustPlugin,
+  resultsPlugin
+];
 
 export default plugins;

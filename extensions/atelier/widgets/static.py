@@ -50,6 +50,13 @@ def progress_words(run: Mapping[str, Any]) -> str:
     return f"{part}, {format_duration(left_s)} left" if left_s is not None else f"{part}, time left unknown"
 
 
+def sentence(run: Mapping[str, Any]) -> str:
+    """What the service says of the run and what to do; not again what the state's word has said already."""
+    said = {f"{state_words(run)}.", f"{STATE_WORDS.get(run['state'])}."}
+    message = "" if run.get("message") in said else run.get("message")
+    return " ".join(filter(None, [message, run.get("hint")]))
+
+
 def number_words(value: float | None) -> str:
     """Four significant digits; a value that is not finite is None in a record."""
     return "not finite" if value is None else f"{value:.4g}"
@@ -60,7 +67,7 @@ def run_html(run: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:
     error = next((one["error"] for one in reversed(run.get("attempts", [])) if one.get("error")), None)
     parts = [
         _head(run),
-        _paragraph(" ".join(filter(None, [run.get("message"), run.get("hint")]))),
+        _paragraph(sentence(run)),
         _progress(run),
         _metrics(run.get("metrics", {}), curves),
         _trace(error) if error and run["state"] == "failed" else "",
@@ -98,11 +105,15 @@ def model_html(version: Mapping[str, Any]) -> str:
     formats = [_format_html(name, report) for name, report in card.get("formats", {}).items()]
     signature = card.get("signature", {})
     tensors = [
-        f'<div style="{_MONO}">{word} {escape(one["name"])}: {escape(one["dtype"])} {escape(str(one["shape"]))}</div>'
+        f'<div style="{_MONO}">{word} {escape(one["name"])}: {escape(_type_words(one))}</div>'
         for word, key in (("in", "inputs"), ("out", "outputs"))
         for one in signature.get(key, ())
     ]
     return f'<div class="atelier-model" style="{_CARD}">{head}{"".join(formats)}{"".join(tensors)}</div>'
+
+
+def _type_words(tensor: Mapping[str, Any]) -> str:
+    return f"{tensor['dtype']} [{', '.join(str(part) for part in tensor['shape'])}]"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
@@ -117,8 +128,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: froz
         for row in rows
     )
     return (
-        '<table style="border-collapse:collapse;border:0;margin:6px 0;font-variant-numeric:tabular-nums">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;border:0;margin:6px 0;font-size:inherit;'
+        f'font-variant-numeric:tabular-nums"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 

@@ -156,8 +156,7 @@ def _json(record: Record) -> dict[str, Any]:
 
 def _run_text(run: Mapping[str, Any]) -> str:
     words = [f"run {run['id']} {run['name']}: {static.state_words(run).lower()}", static.progress_words(run)]
-    sentence = " ".join(filter(None, [run.get("message"), run.get("hint")]))
-    return "\n".join(filter(None, [", ".join(filter(None, words)), sentence]))
+    return "\n".join(filter(None, [", ".join(filter(None, words)), static.sentence(run)]))
 
 
 def _runs_text(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -97,7 +97,8 @@ describe('amounts', () => {
 
   it('count a going run in whole seconds', () => {
     const now = Date.parse('2026-11-24T10:00:12.900Z');
-    expect(lastedText(makeRun(), now)).toBe('11 s');
+    expect(lastedText(makeRun(), now)).toBe('12 s');
+    expect(lastedText(makeRun(), now - 9000)).toBe('2 s');
     expect(lastedText(makeRun({ started_at: null }), now)).toBe('–');
     expect(lastedText(makeRun({ ended_at: '2026-11-24T10:00:02.500Z' }), now)).toBe('1.5 s');
   });

@@ -125,7 +125,13 @@ export function lasted(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: num
 
 export function lastedText(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: number): string {
   const seconds = lasted(timed, now);
-  return seconds === null ? '–' : durationText(timed.ended_at === null ? Math.floor(seconds) : seconds);
+  if (seconds === null) {
+    return '–';
+  }
+  // tenths of a second that tick by are no use to anybody
+  return timed.ended_at === null && seconds < 10
+    ? `${Math.floor(seconds)} s`
+    : durationText(Math.floor(seconds * 10) / 10);
 }
 
 /** A moment as people say it: the time today, the day before that. */

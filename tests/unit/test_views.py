@@ -1,0 +1,156 @@
+"""Views as MIME bundles: ids for the live view; HTML and text that say the same, escaped, in any viewer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from atelier import widgets
+from atelier.errors import RefusedInput
+from atelier.records import Attempt, AttemptState, ErrorReport, ModelVersion, Progress, Run, RunSpec, RunState, Work
+from atelier.widgets.static import sparkline
+from atelier.widgets.views import MODEL_TYPE, RUN_TYPE, RUNS_TYPE, RunList, model_bundle, run_bundle, runs_bundle
+
+THEN = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+EVIL = "<img src=x onerror=alert(1)>"
+ALLOWED = {"div", "b", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "svg", "polyline"}
+
+
+def make_run(**more: Any) -> Run:
+    work = Work(kind="notebook", target="train.ipynb")
+    fields: dict[str, Any] = {
+        "id": "r-abcdefgh27", "owner": "ann", "project": "ann", "name": "digits", "state": RunState.RUNNING,
+        "spec": RunSpec(work=work, bundle="0" * 64), "image": "pytorch", "machine": "cpu-small", "created_at": THEN,
+        "started_at": THEN, "metrics": {"loss": 0.25, "acc": None}, "message": "Running.",
+    }  # fmt: skip
+    return Run(**{**fields, **more})
+
+
+def text_of(html: str) -> str:
+    """What a reader sees; fails on tags or attributes that do something."""
+    seen: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag in ALLOWED, tag
+            assert not [name for name, _ in attrs if name.startswith("on") or name in {"href", "src"}], attrs
+            assert "url(" not in dict(attrs).get("style", "") if dict(attrs).get("style") else True
+
+        def handle_data(self, data: str) -> None:
+            seen.append(data)
+
+    Reader().feed(html)
+    return " ".join(" ".join(seen).split())
+
+
+def test_a_run_is_its_id_and_its_state_at_this_moment() -> None:
+    progress = Progress(done=3, total=5, left_s=42, at=THEN)
+    bundle = run_bundle(make_run(progress=progress))
+    assert bundle[RUN_TYPE] == {"id": "r-abcdefgh27"}
+    assert bundle["text/plain"] == "run r-abcdefgh27 digits: running, 3 of 5 (60 %), 42 s left"
+    seen = text_of(bundle["text/html"])
+    for words in (
+        "Running digits",
+        "r-abcdefgh27 · pytorch · cpu-small · 2026-11-24 10:00 UTC",
+        "42 s left",
+        "loss 0.25",
+    ):
+        assert words in seen
+    assert "not finite" in seen
+    assert "Running. " not in seen, "the state is not said twice"
+    json.dumps(bundle)
+
+
+def test_a_record_and_its_json_give_the_same() -> None:
+    run = make_run(ended_at=THEN, state=RunState.SUCCEEDED)
+    assert run_bundle(run) == run_bundle(run.model_dump(mode="json"))
+
+
+def test_time_left_is_unknown_until_it_is_known() -> None:
+    bundle = run_bundle(make_run(progress=Progress(done=1, total=5, left_s=None, at=THEN)))
+    assert "time left unknown" in bundle["text/plain"]
+    assert "time left unknown" in bundle["text/html"]
+    assert "left" not in run_bundle(make_run())["text/plain"]
+
+
+def test_a_failed_run_shows_the_users_traceback() -> None:
+    error = ErrorReport(kind="ValueError", message="bad", traceback="Traceback\n  line 7", cell=4, line=7)
+    attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, created_at=THEN)
+    seen = text_of(run_bundle(make_run(state=RunState.FAILED, attempts=[attempt], ended_at=THEN))["text/html"])
+    assert "ValueError : bad cell 4 · line 7 Traceback line 7" in seen
+
+
+def test_a_queued_run_names_its_place() -> None:
+    bundle = run_bundle(make_run(state=RunState.QUEUED, started_at=None, queue_position=3))
+    assert "place 3 in the queue" in bundle["text/html"]
+    assert "waiting" in bundle["text/plain"]
+
+
+def test_nothing_that_a_user_writes_is_markup() -> None:
+    error = ErrorReport(kind=EVIL, message=EVIL, traceback=EVIL, file=EVIL)
+    attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, created_at=THEN)
+    run = make_run(
+        name=EVIL, message=EVIL, hint=EVIL, image=EVIL, machine=EVIL, metrics={EVIL: 1.0}, attempts=[attempt],
+        state=RunState.FAILED, ended_at=THEN,
+    )  # fmt: skip
+    for html in (run_bundle(run)["text/html"], runs_bundle([run])["text/html"]):
+        assert EVIL in text_of(html)
+        assert EVIL not in html
+
+
+def test_curves_are_drawn_small_and_survive_what_is_not_finite() -> None:
+    html = run_bundle(make_run(), curves={"loss": [[0, 1.0, 1.0], [1, None, 2.0], [2, 0.5, 3.0]]})["text/html"]
+    assert 'aria-label="from 1 to 0.5"' in html
+    assert sparkline([]) == sparkline([[0, 1.0, 0]]) == sparkline([[0, None, 0], [1, None, 1]]) == ""
+    assert "nan" not in sparkline([[0, 2.0, 0], [1, 2.0, 1]])
+
+
+def test_a_list_names_its_runs_or_all() -> None:
+    run = make_run()
+    assert runs_bundle([run])[RUNS_TYPE] == {"ids": None, "state": None}
+    assert runs_bundle([run], ids=[run.id], state="failed")[RUNS_TYPE] == {"ids": [run.id], "state": "failed"}
+    assert "digits" in runs_bundle([run])["text/plain"]
+    assert "No runs yet" in text_of(runs_bundle([])["text/html"])
+
+
+@pytest.mark.parametrize("wrong", ["r-short", "../x", 3, "last"])
+def test_a_list_of_what_is_no_run_is_refused(wrong: Any) -> None:
+    with pytest.raises(RefusedInput) as refused:
+        RunList([wrong])
+    assert refused.value.code == "bad_run_id"
+
+
+def test_an_unknown_state_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(RefusedInput) as refused:
+        RunList(state="finished")
+    assert (refused.value.code, "succeeded" in refused.value.hint) == ("unknown_state", True)
+
+
+def test_a_model_shows_its_parity() -> None:
+    report = {
+        "size_bytes": 2048, "files": ["onnx/model.onnx"], "verdict": "equal",
+        "batches": [{"batch": 1, "max_abs": 1.2e-7, "max_rel": "inf", "labels_equal": 0.5}],
+        "latency_ms": {"source": 0.8, "exported": 0.2, "batch": 1, "threads": 1}, "latency_large_ms": None,
+    }  # fmt: skip
+    signature = {"inputs": [{"name": EVIL, "dtype": "float32", "shape": ["batch", 3]}], "outputs": []}
+    version = ModelVersion(
+        name="digits", version=3, owner="ann", project="ann", aliases=["production"], files=[], size_bytes=2048,
+        card={"framework": "pytorch", "formats": {"onnx": report}, "signature": signature}, created_at=THEN,
+    )  # fmt: skip
+    bundle = model_bundle(version)
+    assert bundle[MODEL_TYPE] == {"name": "digits", "version": 3}
+    seen = text_of(bundle["text/html"])
+    for words in ("digits version 3 · production", "equal to its source", "1.2e-07 inf 50 %", "float32 [batch, 3]"):
+        assert words in seen
+    assert model_bundle({**version.model_dump(mode="json"), "card": {}})["text/plain"].endswith("no formats")
+
+
+def test_the_names_of_the_package_are_there() -> None:
+    assert widgets.RunView.__name__ == "RunView"
+    assert {"DataBrowser", "ExportForm", "RunList", "RunView", "TrainForm"} <= set(dir(widgets))
+    with pytest.raises(AttributeError):
+        _ = widgets.NoSuchWidget
