@@ -12,7 +12,7 @@ from torch import nn
 from atelier.errors import RefusedInput
 from atelier.exporters import Step, check_package, export
 from atelier.exporters.formats import make_source
-from atelier.exporters.pipeline import _Draft, build
+from atelier.exporters.pipeline import Draft, build
 from atelier.exporters.torch_export import TorchExport
 from atelier.exporters.torch_onnx import TorchOnnx
 
@@ -175,7 +175,7 @@ class TrainingModeExport(TorchExport):
 
 def built_with(exporter):
     source = make_source(Cnn().eval(), torch.randn(5, 1, 8, 8))
-    draft = _Draft(name="spoiled", labels=None, metrics={}, datasets=())
+    draft = Draft(name="spoiled", labels=None, metrics={}, datasets=())
     with tempfile.TemporaryDirectory() as temporary:
         try:
             build(source, [exporter], draft=draft, tolerance=None, out=Path(temporary, "out"), on_step=print)
@@ -213,7 +213,7 @@ def modes_and_weights():
 def external_data():
     """An ONNX model in two files is whole only with both."""
     source = make_source(nn.Linear(400, 300), torch.randn(3, 400))
-    draft = _Draft(name="big", labels=None, metrics={}, datasets=())
+    draft = Draft(name="big", labels=None, metrics={}, datasets=())
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "out")
         package = build(

@@ -89,15 +89,15 @@ def export(
     """
     check_name(name)
     source = make_source(model, example, dynamic=dynamic)
-    card = _Draft(
-        name=name, labels=_check_labels(labels, source), metrics=dict(metrics or {}), datasets=tuple(datasets)
-    )
+    card = Draft(name=name, labels=_check_labels(labels, source), metrics=dict(metrics or {}), datasets=tuple(datasets))
     exporters = exporters_for(source.framework, formats)
     return build(source, exporters, draft=card, tolerance=tolerance, out=_target(out, name), on_step=on_step or _silent)
 
 
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
+    """What the card of a package says besides what is measured."""
+
     name: str
     labels: list[str] | None
     metrics: dict[str, float]
@@ -105,7 +105,7 @@ class _Draft:
 
 
 def build(
-    source: Source, exporters: Sequence[Exporter], *, draft: _Draft, tolerance: Any, out: Path, on_step: OnStep
+    source: Source, exporters: Sequence[Exporter], *, draft: Draft, tolerance: Any, out: Path, on_step: OnStep
 ) -> ModelPackage:
     """Run exporters on a source and put what they wrote into ``out``, whole or not at all."""
     allowed = [tolerance_for(spec.dtype, tolerance) for spec in source.signature.outputs]
@@ -171,7 +171,7 @@ def _parity_failed(name: str, format_name: str, report: FormatReport) -> Refused
     )
 
 
-def _card(source: Source, draft: _Draft, reports: dict[str, FormatReport]) -> ModelCard:
+def _card(source: Source, draft: Draft, reports: dict[str, FormatReport]) -> ModelCard:
     return ModelCard(
         name=draft.name,
         framework=source.framework,
