@@ -12,7 +12,7 @@ from tests.service_driver import Service, left_behind, service_over
 GPUS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _nothing_left_of_services() -> Iterator[None]:
     yield
     deadline = time.monotonic() + 10
@@ -22,7 +22,7 @@ def _nothing_left_of_services() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def service(_nothing_left_of_services: None) -> Iterator[Service]:
+def service() -> Iterator[Service]:
     """A service without limits, with two declared GPUs."""
     with service_over(more={"ATELIER_TEST_GPUS": ",".join(GPUS)}) as place:
         yield place

@@ -32,7 +32,7 @@ DEAF = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('begun', f
 
 
 @pytest.fixture(scope="module")
-def places(_nothing_left_of_services: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with images that lack something."""
     folder = tmp_path_factory.mktemp("images")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "bare"], check=True, timeout=60)

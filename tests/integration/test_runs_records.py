@@ -17,7 +17,7 @@ LOG_LIMIT = 200_000
 
 
 @pytest.fixture(scope="module")
-def small_service(_nothing_left_of_services: None) -> Iterator[Service]:
+def small_service() -> Iterator[Service]:
     """A service whose runs may keep little."""
     limits = f"limits: {{log_size: {LOG_LIMIT}, artifact_size: 100000}}\n"
     with service_over(settings=SETTINGS + limits) as place:

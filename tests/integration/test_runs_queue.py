@@ -1,0 +1,193 @@
+"""What waits, why it says so, and that it starts when it can: limits of users, GPUs, the machine, the queue's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from atelier.errors import NotAllowed, RefusedInput
+from atelier.records import REASON_TEXT, Reason, Run
+from tests.cli_driver import wait_for
+from tests.integration.conftest import GPUS
+from tests.service_driver import SETTINGS, Service, service_over, write
+
+GATED = """
+    import os, pathlib, time
+    print("begun", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+    while not pathlib.Path(GATE).exists():
+        time.sleep(0.02)
+"""
+
+
+def gated(folder: Path) -> Path:
+    """A script that runs until the file ``gate`` lies beside it."""
+    return write(folder, train__py=GATED.replace("GATE", repr(str(folder / "gate"))))
+
+
+def open_gate(work: Path) -> None:
+    (work.parent / "gate").touch()
+
+
+def waits_for(service: Service, run_id: str, reason: Reason) -> Run:
+    """The run once it says that it waits for this reason."""
+    wait_for(lambda: service.run(run_id).reason is reason, f"{run_id} to say that it {reason.value}")
+    run = service.run(run_id)
+    assert run.state == "queued"
+    assert (run.message, run.hint) == REASON_TEXT[reason]
+    assert run.queue_position is not None
+    return run
+
+
+def limited(limit: str) -> str:
+    return SETTINGS + f"limits: {{{limit}}}\n"
+
+
+@pytest.mark.parametrize("limit", ["runs_per_user: 1", "cpu_per_user: 30m", "memory_per_user: 1500Ki"])
+def test_a_users_limit_is_waited_for(tmp_path: Path, limit: str) -> None:
+    with service_over(settings=limited(limit)) as service:
+        first, second = gated(tmp_path / "1"), gated(tmp_path / "2")
+        holder, waiting = service.submit(first), service.submit(second)
+        service.wait_log(holder, "begun")
+        waits_for(service, waiting, Reason.WAITS_FOR_USER_LIMIT)
+        assert service.run(waiting).queue_position == 1
+        open_gate(first)
+        assert service.wait(holder).state == "succeeded"
+        service.wait_log(waiting, "begun")
+        assert service.run(waiting).reason is None
+        open_gate(second)
+        assert service.wait(waiting).state == "succeeded"
+
+
+def test_what_can_never_fit_is_refused(tmp_path: Path) -> None:
+    settings = limited("memory_per_user: 10Ki, cpu_per_user: 1m").replace("name: whole", "groups: [team], name: whole")
+    with service_over(settings=settings) as service:
+        work = write(tmp_path, train__py="1")
+        for spec, code in (
+            ({}, "over_user_limit"),
+            ({"machine": "huge"}, "machine_not_available"),
+            ({"machine": "gpu"}, "machine_not_available"),
+            ({"machine": "tinny"}, "unknown_machine"),
+            ({"image": "plane"}, "unknown_image"),
+            ({"nodes": 2}, "too_many_nodes"),
+            ({"machine": "whole"}, "machine_not_allowed"),
+            ({"project": "team"}, "over_user_limit"),
+        ):
+            with pytest.raises((RefusedInput, NotAllowed)) as caught:
+                service.submit(work, **spec)
+            assert caught.value.code == code, spec
+            assert caught.value.hint
+        assert service.client.runs()["items"] == []
+
+
+# -- GPUs ---------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[Service]:
+    with service_over(more={"ATELIER_TEST_GPUS": GPUS[0]}) as place:
+        yield place
+
+
+def test_two_runs_on_one_gpu_take_turns(one_gpu: Service, tmp_path: Path) -> None:
+    first, second, other = gated(tmp_path / "1"), gated(tmp_path / "2"), gated(tmp_path / "3")
+    holder, waiting = one_gpu.submit(first, machine="gpu"), one_gpu.submit(second, machine="gpu")
+    plain = one_gpu.submit(other)
+    assert one_gpu.wait_log(holder, "begun") == f"begun {GPUS[0]}\n"
+    assert one_gpu.wait_log(plain, "begun")
+    waits_for(one_gpu, waiting, Reason.WAITS_FOR_ACCELERATOR)
+    open_gate(first)
+    assert one_gpu.wait(holder).state == "succeeded"
+    assert one_gpu.wait_log(waiting, "begun") == f"begun {GPUS[0]}\n"
+    for work in (second, other):
+        open_gate(work)
+    started, ended = one_gpu.wait(waiting).started_at, one_gpu.wait(holder).ended_at
+    assert started is not None
+    assert ended is not None
+    assert started > ended
+    assert one_gpu.wait(plain).state == "succeeded"
+
+
+def test_a_gpu_comes_back_from_every_end(one_gpu: Service, tmp_path: Path) -> None:
+    ends = {"fails": "1 / 0", "is killed": "import os\nos.kill(os.getpid(), 9)", "is quick": "1"}
+    ids = [one_gpu.submit(write(tmp_path / name, train__py=code), machine="gpu") for name, code in ends.items()]
+    cancelled = one_gpu.submit(gated(tmp_path / "cancelled"), machine="gpu")
+    lost = one_gpu.submit(gated(tmp_path / "lost"), machine="gpu")
+    for run_id in ids:
+        assert one_gpu.wait(run_id).state in {"failed", "succeeded"}
+    one_gpu.wait_log(cancelled, "begun")
+    one_gpu.client.cancel(cancelled)
+    one_gpu.wait_log(lost, "begun")
+    for pid in one_gpu.agents(lost):
+        os.kill(pid, signal.SIGKILL)
+    assert one_gpu.wait(lost).state == "lost"
+    assert one_gpu.finish(write(tmp_path / "last", train__py="1"), machine="gpu").state == "succeeded"
+
+
+def test_each_run_sees_its_own_gpu(service: Service, tmp_path: Path) -> None:
+    works = [gated(tmp_path / str(n)) for n in range(2)]
+    ids = [service.submit(work, machine="gpu") for work in works]
+    seen = {service.wait_log(run_id, "begun").split()[1] for run_id in ids}
+    assert seen == set(GPUS)
+    both = service.submit(gated(tmp_path / "both"), machine="gpus")
+    waits_for(service, both, Reason.WAITS_FOR_ACCELERATOR)
+    open_gate(works[0])
+    service.wait(ids[0])
+    assert service.run(both).state == "queued"
+    open_gate(works[1])
+    assert service.wait_log(both, "begun") == f"begun {','.join(GPUS)}\n"
+    open_gate(tmp_path / "both/train.py")
+    assert service.wait(both).state == "succeeded"
+
+
+def test_a_run_without_gpu_sees_none(service: Service, tmp_path: Path) -> None:
+    assert "GPU-" not in service.log(service.finish(write(tmp_path, train__py="import os\nprint(os.environ)")).id)
+
+
+def test_a_users_own_kernel_is_named(one_gpu: Service, tmp_path: Path) -> None:
+    with one_gpu.http as http:
+        path = "/services/atelier/api/v1/leases/kernel-1"
+        held = http.put(path, json={"machine": "gpu"})
+        assert held.json()["devices"] == {"nvidia.com/gpu": [GPUS[0]]}
+        run_id = one_gpu.submit(write(tmp_path, train__py="1"), machine="gpu")
+        waits_for(one_gpu, run_id, Reason.WAITS_FOR_OWN_KERNEL)
+        assert http.delete(path).status_code == 204
+    assert one_gpu.wait(run_id).state == "succeeded"
+
+
+# -- the machine, and the queue's own limit -----------------------------------------------------------------------
+def test_a_full_machine_is_waited_for_until_the_queues_limit(service: Service, tmp_path: Path) -> None:
+    first, second = gated(tmp_path / "1"), gated(tmp_path / "2")
+    holder = service.submit(first, machine="whole")
+    service.wait_log(holder, "begun", timeout_s=60)
+    patient, impatient = service.submit(second), service.submit(gated(tmp_path / "3"), queue_timeout_s=1.5)
+    waits_for(service, patient, Reason.WAITS_FOR_CAPACITY)
+    assert service.run(impatient).queue_position == 2
+    run = service.wait(impatient)
+    assert (run.state, run.reason, run.attempts) == ("timed_out", "queue_deadline", [])
+    assert (run.message, run.hint) == REASON_TEXT[Reason.QUEUE_DEADLINE]
+    queued = service.submit(gated(tmp_path / "4"))
+    assert service.client.cancel(queued)["state"] == "cancelled"
+    assert service.run(queued).attempts == []
+    open_gate(first)
+    service.wait_log(patient, "begun")
+    open_gate(second)
+    assert service.wait(patient).state == "succeeded"
+
+
+def test_a_run_starts_as_soon_as_there_is_room(service: Service, tmp_path: Path) -> None:
+    """Neither a submit nor an end waits for the next tick of the loop."""
+    work = write(tmp_path, train__py="1")
+    service.finish(work, machine="whole")
+    began = time.monotonic()
+    ids = [service.submit(work, machine="whole") for _ in range(4)]
+    runs = [service.wait(run_id) for run_id in ids]
+    waits_s = []
+    for before, after in pairwise(runs):
+        assert before.ended_at is not None
+        waits_s.append((after.attempts[0].created_at - before.ended_at).total_seconds())
+    assert all(0 <= wait_s < 0.9 for wait_s in waits_s), waits_s
+    assert time.monotonic() - began < 20
