@@ -133,6 +133,7 @@ class Workplace:
             "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
             "LabApp": {"extension_manager": "readonly", "expose_app_in_browser": True},
             "LanguageServerManager": {"autodetect": False},  # it would run npm to look for servers that nobody can add
+            "ServerDocsApp": {"yroom_manager_class": "atelier.server.rooms.Rooms"},
             "ServerApp": {
                 "terminado_settings": {"shell_command": ["/bin/bash", "--rcfile", str(self.folder / "bashrc")]}
             },
