@@ -7,15 +7,19 @@ the sign of life: the kernel releases it when the agent dies, so neither process
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from atelier.computer import this_computer
 from atelier.local_catalog import NVIDIA_GPU
@@ -93,8 +97,7 @@ class LocalBackend(Backend):
         await asyncio.to_thread(self._spawn, key, ["--deliver"])
 
     async def kill(self, key: Key) -> None:
-        mark = f"ATELIER_ATTEMPT_KEY={key.run_id}/{key.n}".encode()
-        await asyncio.to_thread(end, lambda: marked(mark.__eq__), patience_s=KILL_PATIENCE_S)
+        await asyncio.to_thread(end, lambda: _family(key), patience_s=KILL_PATIENCE_S)
 
     async def clean(self, key: Key) -> None:
         self._children.pop(key, None)
@@ -113,6 +116,16 @@ class LocalBackend(Backend):
     def folder(self, key: Key) -> Path:
         """The attempt's private folder."""
         return self._root / key.run_id / str(key.n)
+
+
+def _family(key: Key) -> list[int]:
+    """Ids of all processes with the attempt's mark, and of their descendants, which may have cleared it."""
+    mark = f"ATELIER_ATTEMPT_KEY={key.run_id}/{key.n}".encode()
+    found = dict.fromkeys(marked(mark.__eq__))
+    for pid in list(found):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= dict.fromkeys(child.pid for child in psutil.Process(pid).children(recursive=True))
+    return list(found)
 
 
 def launch_as(
@@ -179,8 +192,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _write_private(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
     os.replace(part, path)
