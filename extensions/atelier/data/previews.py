@@ -66,8 +66,8 @@ def preview(
     columns : sequence of str or None
         Columns of a parquet file; None takes the first 20 that fit into the budget.
     budget_bytes : int
-        Most bytes of the file that may be read, up to 512 MB. A preview that needs more shows metadata, and its plan says
-        how much.
+        Most bytes of the file that may be read, up to 512 MB. A preview that needs more shows metadata, and its plan
+        says how much.
     budget_s : float
         Seconds after which no more is read.
 

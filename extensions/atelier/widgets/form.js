@@ -142,7 +142,7 @@ function openForm({ model, el }, label) {
     busyTimer ??= setTimeout(() => {
       if (!gone) {
         state.replaceChildren(
-          notice('warn', 'Waiting for the kernel.', 'It answers when the running cell ends. After a restart, run this cell again.')
+          notice('warn', 'Still waiting for the kernel.', 'It may be busy with a running cell. After a restart, run this cell again.')
         );
       }
     }, BUSY_AFTER_MS);

@@ -31,7 +31,9 @@ class Form(anywidget.AnyWidget):
     """Base of the forms.
 
     The page sends ``{"id", "ask", "with"}`` and gets ``{"id", "answer"}`` or ``{"id", "error": {code, message, hint,
-    detail}}``; `tell` sends it news on its own. In a run, which nobody watches through this kernel, no comm is opened.
+    detail}}``; `tell` sends it news on its own. Answers may come from another thread than the one that runs cells
+    (JupyterLab uses a subshell of the kernel), so a form works while a cell runs. In a run, which nobody watches
+    through this kernel, no comm is opened.
 
     Parameters
     ----------

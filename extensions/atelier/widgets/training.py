@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atelier import api
 from atelier.client import Client
 from atelier.data.entries import iso_moment
 from atelier.errors import AtelierError, RefusedInput
 from atelier.handle import RunHandle
 from atelier.parameters import Parameter, check_params, value_from_text
-from atelier.submission import BUNDLE_LIMIT_BYTES, Order, Submission, capture, parameters_of
+from atelier.submission import BUNDLE_LIMIT_BYTES, Order, Submission, capture, parameters_of, prepare, send
 from atelier.works import find_work
 
 MAX_FILES_SHOWN = 300
@@ -100,9 +98,8 @@ class Training:
         if errors:
             first = errors[0]
             raise RefusedInput(first["code"], first["message"], hint=first["hint"], detail=first["detail"])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", api.SubmitWarning)
-            return api.submit(self.work, params, **_given(order))
+        client = Client.find()
+        return RunHandle(client, send(client, prepare(self.work, params, Order(**_given(order)))))
 
 
 def as_field(parameter: Parameter) -> dict[str, Any]:
