@@ -86,6 +86,11 @@ export class Api {
     return versions.items[0];
   }
 
+  /** The versions of models that a run has made. */
+  async modelsOf(run: string): Promise<ModelVersion[]> {
+    return (await this.get<Page<ModelVersion>>('api/v1/models', { run })).items;
+  }
+
   submit(path: string): Promise<Run> {
     return this.send('POST', 'submit', { path });
   }

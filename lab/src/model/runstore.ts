@@ -2,7 +2,7 @@
 
 import { ApiError, asApiError, type Api } from './api';
 import type { Change, Events } from './events';
-import { isFinal, type Artifact, type Curves, type Run } from './records';
+import { isFinal, type Artifact, type Curves, type ModelVersion, type Run } from './records';
 import { mergePoints } from './scale';
 import { Store } from './store';
 
@@ -10,6 +10,7 @@ export interface RunData {
   run: Run | null;
   curves: Curves | null;
   artifacts: Artifact[] | null;
+  models: ModelVersion[];
   error: ApiError | null;
   removed: boolean;
   /** Milliseconds since 1970; when the run was last read or told. */
@@ -29,7 +30,7 @@ export class RunStore extends Store<RunData> {
     private readonly events: Events,
     known: Run | null = null
   ) {
-    super({ run: known, curves: null, artifacts: null, error: null, removed: false, heardAt: null });
+    super({ run: known, curves: null, artifacts: null, models: [], error: null, removed: false, heardAt: null });
   }
 
   /** Reads everything again. Calls during a read are one more read after it. */
@@ -78,8 +79,12 @@ export class RunStore extends Store<RunData> {
   private async read(): Promise<void> {
     const run = await this.api.run(this.id);
     this.change({ run, error: null, removed: false, heardAt: Date.now() });
-    const [curves, artifacts] = await Promise.all([this.api.curves(this.id), this.api.artifacts(this.id)]);
-    this.change({ curves, artifacts });
+    const [curves, artifacts, models] = await Promise.all([
+      this.api.curves(this.id),
+      this.api.artifacts(this.id),
+      this.api.modelsOf(this.id)
+    ]);
+    this.change({ curves, artifacts, models });
   }
 
   private failed(error: ApiError): void {

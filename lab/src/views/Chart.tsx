@@ -204,8 +204,7 @@ function measure(props: ChartProps, xs: number[], width: number): Geometry {
   const yTexts = tickTexts(yScale.ticks);
   const left = 14 + Math.max(...yTexts.map(text => text.length), 2) * 6.4;
   const xScale = tightScale(xs, Math.max(2, Math.floor((width - left) / 60)));
-  const xTexts =
-    props.x === 'step' ? tickTexts(xScale.ticks) : xScale.ticks.map(tick => durationText(tick).replace('.0', ''));
+  const xTexts = props.x === 'step' ? tickTexts(xScale.ticks) : timeTexts(xScale.ticks);
   const bottom = HEIGHT - BOTTOM;
   return {
     width,
@@ -247,6 +246,12 @@ function valueAt(points: readonly Point[], x: number, axis: XAxis, start: number
 
 function xText(x: number, axis: XAxis): string {
   return axis === 'step' ? `step ${numberText(x)}` : durationText(x);
+}
+
+/** Seconds while they are few, else the largest two units. */
+function timeTexts(ticks: number[]): string[] {
+  const few = (ticks[ticks.length - 1] ?? 0) < 60;
+  return few ? tickTexts(ticks).map(text => `${text} s`) : ticks.map(tick => (tick === 0 ? '0' : durationText(tick)));
 }
 
 /** The cursor's text stays within the plot. */

@@ -19,6 +19,7 @@ import { Curves } from './Curves';
 import { Details } from './Details';
 import { CopyBack, Files } from './Files';
 import { LogPane } from './LogPane';
+import { ModelView } from './ModelView';
 import { useHost, useNow, useStore } from './host';
 import { AskingButton, ConnectionNotice, CopyId, ErrorNotice, Loading, Notice, StateIcon } from './parts';
 
@@ -86,6 +87,11 @@ function Known(props: KnownProps): JSX.Element {
       title: `Files${countText(data, run)}`,
       body: <Files run={run} artifacts={data.artifacts} live={live} />
     },
+    ...data.models.map(model => ({
+      key: `model ${model.name} ${model.version}`,
+      title: data.models.length === 1 ? 'Model' : `Model ${model.name}`,
+      body: <ModelView target={{ name: model.name, version: model.version }} />
+    })),
     { key: 'details', title: 'Details', body: <Details run={run} now={now} /> }
   ];
   return (
