@@ -192,6 +192,7 @@ export function answersFor(run: Run, more: Answers = {}): Answers {
     [`api/v1/runs/${run.id}`]: run,
     [`api/v1/runs/${run.id}/metrics`]: { names: {} },
     [`api/v1/runs/${run.id}/artifacts`]: { items: [], next: null },
+    [`api/v1/models?run=${run.id}`]: { items: [], next: null },
     [`api/v1/runs/${run.id}/log`]: { attempt: 1, offset: 0, next: 0, size: 0, text: '', end: false },
     ...more
   };

@@ -281,6 +281,17 @@ describe('a model', () => {
     expect(link).toBe('http://localhost/user/ann/atelier/api/v1/models/digits/versions/2/archive');
   });
 
+  it('stands in the view of the run that made it', async () => {
+    await showRun(makeRun({ state: 'succeeded', ended_at: '2026-11-24T10:00:09Z' }), {
+      [`api/v1/models?run=${ID}`]: { items: [version], next: null },
+      'api/v1/models/digits/versions/2': version
+    });
+    fireEvent.click(screen.getByRole('tab', { name: 'Model' }));
+    await settle();
+    expect(screen.getByRole('article', { name: 'Model digits' })).toBeTruthy();
+    expect(screen.getByText('Differs from its source')).toBeTruthy();
+  });
+
   it('survives a card that is not as expected', async () => {
     const odd = { ...version, card: { formats: { onnx: { batches: 'none' } }, signature: 3, labels: null } };
     await show(<ModelView target={{ name: 'digits', version: 2 }} />, { 'api/v1/models/digits/versions/2': odd });

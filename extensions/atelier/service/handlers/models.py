@@ -31,9 +31,11 @@ class AliasBody(Record):
 
 
 @router.get("", response_model=Page)
-def list_models(service: Parts, user: User) -> Page:
-    """The newest version of each of the caller's models."""
-    return Page(items=service.store.models.names(user.owner))
+def list_models(service: Parts, user: User, run: str | None = None) -> Page:
+    """The newest version of each of the caller's models; with ``run`` every version that this run has made."""
+    if run is None:
+        return Page(items=service.store.models.names(user.owner))
+    return Page(items=service.store.models.of_run(user.owner, service.store.runs.get(run, user.owner).id))
 
 
 @router.post("", status_code=201, response_model=ModelVersion)

@@ -135,6 +135,14 @@ class ModelStore:
                 raise unknown_model(name)
             return [model_of(row, _aliases(connection, owner, name, row.version)) for row in rows]
 
+    def of_run(self, owner: str, run_id: str) -> list[ModelVersion]:
+        """The versions that a run has made, by name and newest first."""
+        mine = (models.c.owner == owner) & (models.c.run_id == run_id)
+        with self._db.read() as connection:
+            query = select(models).where(mine).order_by(models.c.name, models.c.version.desc())
+            rows = connection.execute(query).all()
+            return [model_of(row, _aliases(connection, owner, row.name, row.version)) for row in rows]
+
     def set_alias(self, owner: str, name: str, alias: str, version: int | None) -> None:
         """Point an alias to a version; None removes it. Setting what is set already changes nothing."""
         this = (aliases.c.owner == owner) & (aliases.c.name == name) & (aliases.c.alias == alias)
