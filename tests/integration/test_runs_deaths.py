@@ -1,0 +1,239 @@
+"""Whatever dies, the run goes on or says so, and its record is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.cli_driver import notebook, wait_for
+from tests.service_driver import Service, lives, service_over, write
+
+STEPS = """
+    import os, pathlib, time, atelier
+    job = atelier.current_run()
+    for step in range(3):
+        print("step", step, flush=True)
+        job.log(step=step, loss=step)
+        job.progress(step + 1, total=3)
+        pathlib.Path(f"{step}.txt").write_text(str(step))
+        job.save(f"{step}.txt", name=f"saved-{step}.txt")
+        while not pathlib.Path(GATE + str(step)).exists():
+            time.sleep(0.02)
+"""
+SPAWN = """
+    import os, subprocess, sys
+    LOOP = "import signal, time\\nsignal.signal(15, signal.SIG_IGN)\\nwhile True: time.sleep(1)"
+    subprocess.Popen([sys.executable, "-c", LOOP])
+    subprocess.Popen([sys.executable, "-c", LOOP], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 3)
+            os.execv(sys.executable, [sys.executable, "-c", LOOP])
+        os._exit(0)
+"""
+
+
+def stepwise(folder: Path, before: str = "") -> Path:
+    """A script that waits after each of its three steps until the file ``gate<step>`` is there."""
+    return write(folder, train__py=before + STEPS.replace("GATE", repr(str(folder / "gate"))))
+
+
+def open_gates(folder: Path, *steps: int) -> None:
+    for step in steps:
+        (folder / f"gate{step}").touch()
+
+
+def kill(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def kernels(service: Service, run_id: str) -> list[int]:
+    """Ids of the kernel of an attempt."""
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in service.of_attempt(run_id)}
+    return [pid for pid, line in words.items() if b"ipykernel_launcher" in line]
+
+
+# -- the service --------------------------------------------------------------------------------------------------
+@pytest.fixture
+def own() -> Iterator[Service]:
+    with service_over() as place:
+        yield place
+
+
+def test_a_killed_service_loses_nothing(own: Service, tmp_path: Path) -> None:
+    run_id = own.submit(stepwise(tmp_path))
+    queued = own.submit(write(tmp_path / "queued", train__py="print('later')"), machine="whole")
+    own.wait_log(run_id, "step 0")
+    agents = own.agents(run_id)
+    own.kill()
+    open_gates(tmp_path, 0)
+    wait_for((own.attempt_folder(run_id) / "work/1.txt").exists, "the second step, without a service")
+    own.start()
+    own.wait_log(run_id, "step 1")
+    assert own.agents(run_id) == agents, "the new service did not adopt the agent"
+    own.kill()
+    open_gates(tmp_path, 1, 2)
+    wait_for((own.attempt_folder(run_id) / "result.json").exists, "the end of the work, without a service")
+    own.start()
+    run = own.wait(run_id)
+    assert (run.state, len(run.attempts)) == ("succeeded", 1)
+    assert own.log(run_id) == "step 0\nstep 1\nstep 2\n"
+    assert [point[:2] for point in own.client.metrics(run_id, name="loss")["points"]] == [[n, n] for n in range(3)]
+    assert own.client.metrics(run_id)["names"]["loss"]["count"] == 3
+    kept = {path for path in own.artifacts(run_id) if not path.startswith("tensorboard/")}
+    assert kept == {f"{kind}{step}.txt" for kind in ("", "saved-") for step in range(3)}
+    assert run.progress is not None
+    assert run.progress.done == 3
+    assert own.wait(queued).state == "succeeded"
+    blobs = own.home / "blobs/runs" / run_id / "attempts/1"
+    assert (blobs / "log.txt").read_text() == own.log(run_id)
+    assert sorted(path.name for path in blobs.iterdir()) == ["log.txt", "metrics.jsonl", "result.json"]
+    assert json.loads((own.home / "blobs/runs" / run_id / "run.json").read_text())["state"] == "succeeded"
+
+
+def test_a_service_that_stops_leaves_its_runs_alone(own: Service, tmp_path: Path) -> None:
+    run_id = own.submit(stepwise(tmp_path))
+    own.wait_log(run_id, "step 0")
+    assert own.stop() == 0
+    assert not (own.home / "run/service.json").exists()
+    assert not (own.home / "run/service.sock").exists()
+    open_gates(tmp_path, 0, 1, 2)
+    wait_for((own.attempt_folder(run_id) / "result.json").exists, "the end of the work, without a service")
+    own.start()
+    assert own.wait(run_id).state == "succeeded"
+
+
+def test_a_cancel_reaches_a_run_whose_service_was_replaced(own: Service, tmp_path: Path) -> None:
+    run_id = own.submit(stepwise(tmp_path))
+    own.wait_log(run_id, "step 0")
+    own.client.cancel(run_id)
+    own.kill()
+    own.start()
+    assert own.wait(run_id).state == "cancelled"
+
+
+def test_a_run_keeps_its_time_limit_without_a_service(own: Service, tmp_path: Path) -> None:
+    run_id = own.submit(stepwise(tmp_path), timeout_s=2)
+    own.wait_log(run_id, "step 0")
+    pids = own.of_attempt(run_id)
+    own.kill()
+    wait_for((own.attempt_folder(run_id) / "result.json").exists, "the agent to enforce the limit")
+    assert sum(map(lives, pids)) <= 1
+    own.start()
+    run = own.wait(run_id)
+    assert (run.state, run.reason) == ("timed_out", "deadline")
+
+
+# -- the agent ----------------------------------------------------------------------------------------------------
+def test_a_killed_agent_is_told_and_ends_its_work(service: Service, tmp_path: Path) -> None:
+    run_id = service.submit(stepwise(tmp_path, before=SPAWN))
+    service.wait_log(run_id, "step 0")
+    pids = service.of_attempt(run_id)
+    assert len(pids) >= 5
+    kill(service.agents(run_id))
+    run = service.wait(run_id)
+    assert (run.state, run.reason) == ("lost", "agent_lost")
+    assert run.attempts[0].state == "lost"
+    assert service.log(run_id) == "step 0\n"
+    assert run.metrics["loss"] == 0
+    assert {"0.txt", "saved-0.txt"} <= set(service.artifacts(run_id))
+    wait_for(lambda: not any(map(lives, pids)), "the last descendant to end")
+    wait_for(lambda: not service.attempt_folder(run_id).exists(), "its folder to go")
+
+
+def test_a_killed_agent_is_replaced_where_there_are_retries(service: Service, tmp_path: Path) -> None:
+    run_id = service.submit(stepwise(tmp_path), retries=1)
+    service.wait_log(run_id, "step 0")
+    kill(service.agents(run_id))
+    open_gates(tmp_path, 0, 1, 2)
+    run = service.wait(run_id)
+    assert run.state == "succeeded"
+    assert [attempt.state for attempt in run.attempts] == ["lost", "succeeded"]
+    assert service.log(run_id, 1) == "step 0\n"
+
+
+def test_a_killed_agent_of_a_notebook_leaves_it_readable(service: Service, tmp_path: Path) -> None:
+    cells = ("import time\nprint('first')\ntime.sleep(1.2)", "print('second', flush=True)\ntime.sleep(60)")
+    run_id = service.submit(write(tmp_path, train__ipynb=notebook(*cells)))
+    service.wait_log(run_id, "second")
+    wait_for(lambda: service.get(f"/runs/{run_id}/notebook").status_code == 200, "the notebook with its first cell")
+    kernel = kernels(service, run_id)
+    kill(service.agents(run_id))
+    assert service.wait(run_id).state == "lost"
+    made = nbformat.reads(service.get(f"/runs/{run_id}/notebook").text, as_version=4)
+    assert made.cells[0].outputs[0].text == "first\n"
+    wait_for(lambda: not any(map(lives, kernel)), "the kernel to end")
+
+
+# -- the kernel, and all at once ----------------------------------------------------------------------------------
+def test_a_killed_kernel_names_its_cell(service: Service, tmp_path: Path) -> None:
+    cells = ("print('first')", "import time\nprint('second', flush=True)\ntime.sleep(60)", "print('never')")
+    run_id = service.submit(write(tmp_path, train__ipynb=notebook(*cells, parameters="n = 1")), {"n": 2})
+    service.wait_log(run_id, "second")
+    kill(kernels(service, run_id))
+    run = service.wait(run_id)
+    assert (run.state, run.reason) == ("failed", "killed")
+    assert "cell 3" in run.message
+    assert "second" in service.log(run_id)
+    assert "never" not in service.log(run_id)
+    assert run.attempts[0].exit_code == -signal.SIGKILL
+
+
+def test_all_killed_at_once_is_told(own: Service, tmp_path: Path) -> None:
+    script = own.submit(stepwise(tmp_path, before=SPAWN))
+    book = own.submit(
+        write(tmp_path / "nb", train__ipynb=notebook("import time\nprint('begun', flush=True)\ntime.sleep(60)"))
+    )
+    own.wait_log(script, "step 0")
+    own.wait_log(book, "begun")
+    assert own.process is not None
+    pids = [own.process.pid, *own.of_attempt(script), *own.of_attempt(book)]
+    kill(pids)
+    own.process.wait(timeout=10)
+    own.start()
+    for run_id, said in ((script, "step 0\n"), (book, "begun\n")):
+        run = own.wait(run_id)
+        assert (run.state, run.reason) == ("lost", "agent_lost")
+        assert own.log(run_id) == said
+    assert not any(map(lives, pids))
+    assert own.finish(write(tmp_path / "next", train__py="1")).state == "succeeded"
+
+
+def test_what_an_old_boot_left_is_swept(own: Service, tmp_path: Path) -> None:
+    """A folder of an attempt that nobody knows, and a process of an attempt that is over."""
+    run = own.finish(write(tmp_path, train__py="1"))
+    wait_for(lambda: not own.attempt_folder(run.id).exists(), "its folder to go")
+    own.stop()
+    for folder in (own.attempt_folder(run.id), own.attempt_folder("r-zzzzzzzzzz", 3)):
+        folder.mkdir(parents=True)
+        (folder / "orders.json").write_text("{}")
+    own.start()
+    wait_for(lambda: not list(own.home.glob("run/attempts/*")), "the leftovers to go")
+    assert own.run(run.id).state == "succeeded"
+
+
+def test_a_submit_that_a_crash_cut_in_two_is_completed(own: Service, tmp_path: Path) -> None:
+    """The row is there, the bundle's copy and the move to the queue are not."""
+    first = own.finish(write(tmp_path, train__py="print('ran')"))
+    own.kill()
+    with sqlite3.connect(own.home / "db/atelier.sqlite") as database:
+        columns = [row[1] for row in database.execute("pragma table_info(runs)")]
+        changed = {"id": "'r-aaaaaaaaaa'", "state": "'created'", "attempt": "0", "epoch": "0", "ended_at": "null"}
+        values = ", ".join(changed.get(column, f'"{column}"') for column in columns)
+        names = ", ".join(f'"{column}"' for column in columns)
+        database.execute(f"insert into runs ({names}) select {values} from runs where id = ?", (first.id,))
+    database.close()
+    own.start()
+    run = own.wait("r-aaaaaaaaaa")
+    assert run.state == "succeeded"
+    assert own.log(run.id) == "ran\n"
