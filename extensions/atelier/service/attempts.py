@@ -162,15 +162,16 @@ class AttemptManager:
         """Bytes of a stream; its acknowledged size afterwards."""
         self._live(agent)
         size, points = self.streams.append(agent.run_id, agent.n, stream, offset, data)
-        if stream == "log":
+        if data and stream == "log":
             event = Event("log", {"run": agent.run_id, "attempt": agent.n, "size": size})
-        else:
+            self.feed.publish(agent.owner, agent.run_id, event)
+        if points:
             named: dict[str, list[list[Any]]] = {}
             for point in points:
                 named.setdefault(point.name, []).append([point.step, point.value, point.time])
             last = {name: values[-1][1] for name, values in named.items()}
             event = Event("metrics", {"run": agent.run_id, "last": last, "points": named})
-        self.feed.publish(agent.owner, agent.run_id, event)
+            self.feed.publish(agent.owner, agent.run_id, event)
         return size
 
     def place(self, agent: AgentCaller, file: FileReport) -> str:
