@@ -60,10 +60,18 @@ class Lab:
         page.goto(f"http://127.0.0.1:{self.port}/lab/workspaces/w{time.monotonic_ns()}?reset&token={TOKEN}")
         page.wait_for_function("() => window.jupyterapp", timeout=60_000)
         page.evaluate("async () => { await window.jupyterapp.restored }")
-        commands = "window.jupyterapp.commands.execute"
-        page.evaluate(f"async theme => {{ await {commands}('apputils:change-theme', {{theme}}) }}", theme)
+        self._take_theme(page, theme)
         page.evaluate("() => { window.jupyterapp.shell.collapseLeft() }")
         self.show(page, name)
+
+    def _take_theme(self, page: Page, theme: str) -> None:
+        """Change the theme between two splash screens: Lab fails when the second comes before the first has gone."""
+        splash = page.locator("#jupyterlab-splash")
+        splash.wait_for(state="detached")
+        page.evaluate(
+            "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}) }", theme
+        )
+        splash.wait_for(state="detached")
 
     def show(self, page: Page, name: str) -> None:
         """Bring a notebook to the front, its kernel idle."""
@@ -151,7 +159,7 @@ def browser_page(browser: Browser, lab: Lab) -> Iterator[Page]:
     page = context.new_page()
     own = f"http://127.0.0.1:{lab.port}/"
     page.on("console", lambda message: lab.troubles.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: lab.troubles.append(f"page error: {error}"))
+    page.on("pageerror", lambda error: lab.troubles.append(f"page error: {error} {error.stack}"))
     page.on(
         "response",
         lambda answer: lab.troubles.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,

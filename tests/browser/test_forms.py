@@ -225,6 +225,18 @@ def test_submit_watch_reload_and_a_dead_kernel(lab: Lab, page: Page) -> None:
     lab.troubles.clear()  # Lab itself complains of what it had asked the kernel that was restarted
 
 
+def test_a_work_that_is_not_there_is_said_once(lab: Lab, page: Page) -> None:
+    lab.notebook("missing.ipynb", "from atelier.widgets import TrainForm\nTrainForm('trian.ipynb')")
+    lab.open(page, "missing.ipynb")
+    form = lab.run(page)
+    alert = form.get_by_role("alert").filter(visible=True)
+    expect(alert).to_have_count(1)
+    expect(alert).to_contain_text("work_not_found")
+    expect(alert).to_contain_text("Did you mean 'train.ipynb'?")
+    expect(form.get_by_role("button", name="Run in background")).to_be_hidden()
+    assert violations(page, FORM) == []
+
+
 def test_the_training_form_in_the_dark(lab: Lab, page: Page) -> None:
     lab.notebook("dark.ipynb", "from atelier.widgets import TrainForm\nTrainForm('train.ipynb')")
     lab.open(page, "dark.ipynb", theme="JupyterLab Dark")

@@ -87,7 +87,8 @@ function render({ model, el }) {
   async function openFile(path) {
     const names = path.split('/');
     await open(names.slice(0, -1).join('/'));
-    look(path);
+    const name = names[names.length - 1];
+    look(path, [...list.querySelectorAll('.ab-name')].find(button => button.dataset.name === name));
   }
 
   function showPage(page, path) {
@@ -141,6 +142,7 @@ function render({ model, el }) {
         type: 'button',
         class: 'ab-name',
         disabled: Boolean(item.problem),
+        'data-name': item.name,
         title: item.problem ? `${item.name} ${item.problem}` : item.name,
         onclick: () => (isFolder ? open(path) : look(path, name))
       },

@@ -43,8 +43,10 @@ function render({ model, el }) {
     try {
       show(await form.ask(question));
       if (part in ready) ready[part] = true;
+      if (part === 'fields') form.root.classList.remove('tf-broken');
     } catch (error) {
-      const again = h('button', { type: 'button', class: 'af-button', onclick: () => fill(part, question, show).then(check) }, 'Try again');
+      if (part === 'fields') form.root.classList.add('tf-broken');
+      const again = h('button', { type: 'button', class: 'af-button', onclick: part === 'fields' ? start : () => fill(part, question, show).then(check) }, 'Try again');
       parts[part].replaceChildren(problem(error, again));
     }
   }
@@ -52,7 +54,7 @@ function render({ model, el }) {
   function showFields(about) {
     const refresh = h('button', { type: 'button', class: 'af-button af-bare', onclick: start, title: 'Read the file again' }, icon('refresh'), 'Read again');
     parts.head.replaceChildren(
-      h('div', {}, h('h3', { class: 'tf-title' }, `Train in the background`), h('p', { class: 'af-quiet' }, h('code', {}, about.work), ` as saved ${moment(about.saved_at)}`)),
+      h('div', {}, h('h3', { class: 'tf-title' }, 'Train in the background'), h('p', { class: 'af-quiet' }, h('code', {}, about.work), ` as saved ${moment(about.saved_at)}`)),
       refresh
     );
     inputs.clear();
