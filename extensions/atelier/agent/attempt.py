@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.events import OVER
 from atelier.agent.family import Family
 from atelier.agent.link import Link
 from atelier.agent.logfile import LogFile
@@ -55,7 +56,10 @@ class Attempt:
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
         self.place.make()
-        self.orders = self._fetch_orders()
+        try:
+            self.orders = self._fetch_orders()
+        except AtelierError as problem:
+            return self._give_back(problem)
         self.log = LogFile(self.place.log, int(self.orders["limits"]["log_bytes"]))
         signal.signal(signal.SIGTERM, lambda *_: self.stop("preempt", STOP_GRACE_S))
         self.shipper.start()
@@ -70,12 +74,23 @@ class Attempt:
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
 
+    def _give_back(self, problem: AtelierError) -> int:
+        """End an attempt for which the service has no orders: its image went away, say."""
+        if problem.code in OVER:
+            raise problem
+        result = Result("failed", "start_failed", problem.message)
+        write_whole(self.place.result, json.dumps(result.as_json()).encode())
+        self._finish(result.as_json())
+        return 1
+
     def _guarded(self) -> Result:
         try:
             return self._prepare_and_run()
         except InstallFailed as problem:
-            return problem.as_result()
+            return stopped(self._order) if self._order else problem.as_result()
         except AtelierError as problem:
+            if self._order:
+                return stopped(self._order)
             self.log.line(f"error[{problem.code}]: {problem}")
             reason = "kernel_missing" if problem.code == "no_kernel" else "start_failed"
             return Result("failed", reason, problem.message)
@@ -102,10 +117,12 @@ class Attempt:
                 python,
                 lock=lock,
                 layers=self._layers(),
+                bundle=orders["spec"]["bundle"],
                 environment=self._environment(bins, None),
                 tell=self.log.write,
             )
-            python, bins, lock = overlay.python, overlay.bins, lock + packages_of(overlay.python)
+            python, bins = overlay.python, overlay.bins
+            lock = "".join(sorted({*lock.splitlines(keepends=True), *packages_of(python).splitlines(keepends=True)}))
         resume = bring_checkpoint(place, orders["checkpoints"], self.shipper.warn)
         remember(place.work, place.before)
         environment = self._environment(bins, resume)
@@ -192,10 +209,12 @@ class Attempt:
             self._order = order
             work = self._work
         write_control(self.place, order)
-        if work is not None:
-            threading.Thread(target=self._stop_work, args=(work, grace_s), name="stop", daemon=True).start()
+        threading.Thread(target=self._stop_work, args=(work, grace_s), name="stop", daemon=True).start()
 
-    def _stop_work(self, work: Work, grace_s: float) -> None:
+    def _stop_work(self, work: Work | None, grace_s: float) -> None:
+        if work is None:
+            self.family.end()  # an installer; the work itself is not begun any more
+            return
         deadline = time.monotonic() + grace_s
         polls = (self.place.spool / POLLS).exists()
         if polls and self._done.wait(max(0.0, grace_s)):
@@ -229,7 +248,11 @@ class Attempt:
         self._keep_written()
         self._keep_event_file()
         self.shipper.drain()
-        while not self.shipper.is_stale:
+        if not self.shipper.is_stale:
+            self._finish(result)
+
+    def _finish(self, result: dict[str, Any]) -> None:
+        while True:
             try:
                 self.link.post("/finish", result)
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from atelier.agent.outcome import Result
 from atelier.overlay import Overlay, make_overlay
 
 FILE = "requirements.txt"
+_URL = re.compile(r"\b(?!file:)[\w+]+://\S+")
+_OPTION_WITH_A_FILE = re.compile(r"\s*(?:-[efrc]|--(?:editable|find-links|requirement|constraint)\b|\.)")
 
 
 class InstallFailed(Exception):
@@ -35,6 +38,7 @@ def install(
     *,
     lock: str,
     layers: Path,
+    bundle: str,
     environment: Mapping[str, str],
     tell: Callable[[bytes], None],
 ) -> Overlay:
@@ -50,6 +54,8 @@ def install(
         The image's packages; another image gets another layer.
     layers : Path
         The folder of all layers.
+    bundle : str
+        The sha256 of the code; tells layers apart whose requirements are files in it.
     environment : mapping
         The installer's environment.
     tell : callable
@@ -60,9 +66,7 @@ def install(
     InstallFailed
         The installer refused or could not get a package; nothing half-made is left.
     """
-    key = hashlib.sha256(f"{image_python}\n{lock}\n{requirements.read_text(errors='replace')}".encode()).hexdigest()[
-        :24
-    ]
+    key = _key(image_python, lock, requirements.read_text(errors="replace"), bundle)
     layers.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder, ready = layers / key, layers / f"{key}.ready"
     with (layers / f"{key}.lock").open("a") as lock_file:
@@ -73,6 +77,18 @@ def install(
             _run_pip(overlay, requirements, environment, tell)
             ready.touch()
         return make_overlay(image_python, folder)
+
+
+def _key(image_python: Path, lock: str, text: str, bundle: str) -> str:
+    """The layer's name: the same image and requirements, and the same code where they are files in it."""
+    neighbours = bundle if any(map(_names_a_file, text.splitlines())) else ""
+    return hashlib.sha256(f"{image_python}\n{lock}\n{text}\n{neighbours}".encode()).hexdigest()[:24]
+
+
+def _names_a_file(line: str) -> bool:
+    """Whether a line names something beside it: ``./x.whl``, ``-r more.txt``, ``folder/package``."""
+    words = _URL.sub("", line.partition(" #")[0])
+    return not words.startswith("#") and ("/" in words or _OPTION_WITH_A_FILE.match(words) is not None)
 
 
 def _run_pip(
