@@ -172,11 +172,11 @@ def load_settings(path: Path) -> Settings:
     """
     if not path.exists():
         return Settings()
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise RefusedInput("bad_settings", f"{path} is not YAML: {problem}", hint="Mend that line.") from problem
     try:
         return Settings.model_validate(content or {})
