@@ -8,7 +8,6 @@ import pytest
 
 from atelier.agent.requirements import _key, _names_a_file
 
-
 FILES = (
     "./x.whl",
     "  ./x.whl",
