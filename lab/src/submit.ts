@@ -41,13 +41,29 @@ export const submitPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
+/**
+ * Brings the notebook to the disk; what the server must still wait for is returned.
+ *
+ * One that is open for collaboration is written by the server some time after each change, whatever the page does: Lab's
+ * own save then finds the file changed and asks whether to overwrite it, and "not dirty" is told of an older state. So
+ * the server gets the sources of the cells, and waits until the file has them.
+ */
+async function save(panel: NotebookPanel): Promise<string[] | null> {
+  const { model } = panel.context;
+  if (model.collaborative) {
+    return Array.from(model.cells, cell => cell.sharedModel.getSource());
+  }
+  await panel.context.save();
+  return null;
+}
+
 async function submit(app: JupyterFrontEnd, atelier: IAtelier, panel: NotebookPanel): Promise<void> {
   const path = app.serviceManager.contents.localPath(panel.context.path);
   const name = path.slice(path.lastIndexOf('/') + 1);
   const note = Notification.emit(`Submitting ${name}…`, 'in-progress', { autoClose: false });
   try {
-    await panel.context.save();
-    const run = await atelier.api.submit(path);
+    const sources = await save(panel);
+    const run = await atelier.api.submit(path, sources);
     const show = (): void => void app.commands.execute(CommandIDs.showRun, { id: run.id });
     follow(run, note, atelier.events, show);
   } catch (problem) {

@@ -17,6 +17,7 @@ from atelier.server.events import Event, read_events
 from atelier.server.folders import new_file, path_below, relative_parts
 from atelier.server.outbox import LIMIT, POINTS_LIMIT, RESYNC, Message, Outbox
 from atelier.server.passing import SMALL_BODY_BYTES, asked_headers, body_limit_bytes, checked_path, told_headers
+from atelier.server.written import read_sources, until_written
 
 RUN = "r-aaaaaaaaaa"
 
@@ -234,6 +235,36 @@ def test_a_folder_that_is_swapped_for_a_link_is_not_followed(tmp_path: Path) -> 
         file.write(b"content")
     assert list(outside.iterdir()) == []
     assert (tmp_path / "moved" / "a.bin").read_bytes() == b"content"
+
+
+def book(*sources: str | list[str]) -> str:
+    return json.dumps({"cells": [{"cell_type": "code", "source": source} for source in sources]})
+
+
+def test_a_notebook_is_awaited_until_it_is_what_the_page_shows(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(book("x = 1"))
+
+    async def write_later() -> None:
+        waiting = asyncio.create_task(until_written(path, ["x = 12\n# more", ""], limit_s=10))
+        for text in ("", book("x = 12"), book("x = 12\n# more")):
+            await asyncio.sleep(0.15)
+            path.write_text(text)
+            assert not waiting.done()
+        path.write_text(book(["x = 12\n", "# more"], ""))
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(write_later())
+    with pytest.raises(Conflict) as late:
+        asyncio.run(until_written(path, ["other"], limit_s=0.2))
+    assert late.value.code == "not_saved"
+
+
+@pytest.mark.parametrize("told", ["text", [1], {"a": "b"}])
+def test_sources_are_texts(told: object) -> None:
+    with pytest.raises(RefusedInput):
+        read_sources(told)
+    assert read_sources(None) is None
 
 
 @pytest.mark.parametrize(

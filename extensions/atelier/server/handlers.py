@@ -15,6 +15,7 @@ from atelier.server.folders import path_below
 from atelier.server.home_root import HomeHandler, RootsHandler
 from atelier.server.pages import EventsSocket
 from atelier.server.passed import ServiceHandler
+from atelier.server.written import read_sources, until_written
 
 SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
 
@@ -34,11 +35,15 @@ class LocalHandler(AtelierHandler):
 
 
 class SubmitHandler(LocalHandler):
-    """``POST {"path": …, "params"?, "image"?, "machine"?, "retries"?, "name"?}`` → 201 the new run."""
+    """``POST {"path": …, "params"?, "image"?, "machine"?, "retries"?, "name"?, "sources"?}`` → 201 the new run.
+
+    With ``sources``, the texts of all cells, it waits until the file has them.
+    """
 
     @web.authenticated
     async def post(self) -> None:
         body = self.json_object()
+        sources = read_sources(body.pop("sources", None))
         options = {name: value for name, value in body.items() if name != "path" and value is not None}
         unknown = sorted(set(options) - SUBMIT_OPTIONS)
         if unknown:
@@ -46,6 +51,8 @@ class SubmitHandler(LocalHandler):
                 "unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}."
             )
         work = path_below(self.root, body.get("path"))
+        if sources is not None:
+            await until_written(work, sources)
         run_id = await asyncio.to_thread(_submit, work, options)
         self.feed.wake()
         self.answer(await self.link.json("GET", f"/runs/{run_id}"), status=201)

@@ -91,8 +91,9 @@ export class Api {
     return (await this.get<Page<ModelVersion>>('api/v1/models', { run })).items;
   }
 
-  submit(path: string): Promise<Run> {
-    return this.send('POST', 'submit', { path });
+  /** Submits a file; with `sources`, the texts of all cells of a notebook, when the file has them. */
+  submit(path: string, sources: string[] | null): Promise<Run> {
+    return this.send('POST', 'submit', sources === null ? { path } : { path, sources });
   }
 
   copyBack(order: CopyOrder): Promise<Written> {
