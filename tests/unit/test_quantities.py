@@ -72,7 +72,6 @@ WRONG = [
     "inf",
     "Gi",
     "1,5Gi",
-    "٣Gi",
     "4Gi4Gi",
     "\n",
 ]
