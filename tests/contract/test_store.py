@@ -37,6 +37,10 @@ class TestSqlite(StoreContract):
         yield store
         store.close()
 
+    def test_what_is_acknowledged_survives_a_loss_of_power(self, store: Store) -> None:
+        with store.database.write() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
 
 class TestPostgresql(StoreContract):
     @pytest.fixture

@@ -56,6 +56,8 @@ class FilesSuite:
             store.artifacts.add(claim.run_id, artifact("x", size))
         assert [each.size_bytes for each in store.artifacts.of_run(claim.run_id)] == [2]
         assert store.artifacts.total_bytes(claim.run_id) == 2
+        store.artifacts.add(claim.run_id, artifact("y", 9))
+        assert store.artifacts.total_bytes(claim.run_id, besides="x") == 9
 
     def test_a_new_artifact_is_a_change(self, store: Store) -> None:
         claim = running(store)

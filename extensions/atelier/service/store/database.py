@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from atelier.errors import InternalError, RefusedInput
 from atelier.service.store.schema import counters
@@ -87,7 +87,8 @@ def _sqlite(url: str) -> Engine:
 
 def _set_pragmas(connection: Any, record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    # FULL: what was acknowledged to an agent, who then forgets it, must survive a loss of power.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -135,7 +136,7 @@ def told_database_errors(url: str) -> Iterator[None]:
     """Turn a database that can't be opened into one clear error."""
     try:
         yield
-    except OperationalError as problem:
+    except DatabaseError as problem:
         raise InternalError(
             "database_unusable",
             f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",

@@ -58,10 +58,12 @@ class ArtifactStore:
             )
         return artifact_of(row)
 
-    def total_bytes(self, run_id: str) -> int:
-        """Bytes of all artifacts of a run."""
+    def total_bytes(self, run_id: str, besides: str | None = None) -> int:
+        """Bytes of all artifacts of a run, but for the one of the path ``besides``."""
+        query = select(func.sum(artifacts.c.size_bytes)).where(artifacts.c.run_id == run_id)
+        if besides is not None:
+            query = query.where(artifacts.c.path != besides)
         with self._db.read() as connection:
-            query = select(func.sum(artifacts.c.size_bytes)).where(artifacts.c.run_id == run_id)
             return int(connection.execute(query).scalar() or 0)
 
     def add_checkpoint(self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]]) -> None:
