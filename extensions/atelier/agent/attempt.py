@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
+import traceback
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.delivery import Delivery
 from atelier.agent.events import OVER
 from atelier.agent.family import Family
+from atelier.agent.gpu import GpuMeter
+from atelier.agent.heart import Heart
 from atelier.agent.link import Link
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
-from atelier.agent.outputs import remember, written
-from atelier.agent.place import Place, fetch, write_whole
+from atelier.agent.outputs import remember
+from atelier.agent.place import Place, fetch
 from atelier.agent.requirements import FILE, InstallFailed, install
 from atelier.agent.shipper import AWAY_PAUSE_S, Shipper, write_control
+from atelier.agent.stopping import Stopper
 from atelier.agent.surroundings import (
     bring_checkpoint,
     environment_record,
@@ -33,9 +38,8 @@ from atelier.archive import unpack_bundle
 from atelier.errors import AtelierError, Unavailable, Unreachable
 
 STOP_GRACE_S = 10.0
-EVENT_FILE_TIMEOUT_S = 120.0
-POLLS = "polls-stop"
-"""The recorder leaves this file in the spool when the code asks ``should_stop()``; such code may end by itself."""
+WATCHED = ("log", "metrics.jsonl", "events.jsonl")
+"""Files of the spool whose growth is a sign of life of the work."""
 
 
 class Attempt:
@@ -43,61 +47,67 @@ class Attempt:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        key = f"{place.orders['run']}/{place.orders['attempt']}"
         self.link = Link(place.orders["service"], place.token)
-        self.family = Family(key)
-        self.shipper = Shipper(self.link, place, self.family, self.stop)
+        family = Family(f"{place.orders['run']}/{place.orders['attempt']}")
+        gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
+        self.family, self.stopper = family, Stopper(place, family)
+        self.heart = Heart(Link(place.orders["service"], place.token), family, gpus, self.stopper.stop)
+        self.shipper = Shipper(Link(place.orders["service"], place.token), place, self.heart)
+        self.delivery = Delivery(self.link, place, self.heart, self.shipper)
         self.orders: dict[str, Any] = {}
-        self._work: Work | None = None
-        self._order: str | None = None
-        self._stop_lock = threading.Lock()
-        self._done = threading.Event()
 
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
         self.place.make()
         try:
-            self.orders = self._fetch_orders()
+            self._take_orders()
         except AtelierError as problem:
             return self._give_back(problem)
         self.log = LogFile(self.place.log, int(self.orders["limits"]["log_bytes"]))
-        signal.signal(signal.SIGTERM, lambda *_: self.stop("preempt", STOP_GRACE_S))
+        signal.signal(signal.SIGTERM, lambda *_: self.stopper.stop("preempt", STOP_GRACE_S))
+        self.heart.start()
         self.shipper.start()
         result = self._guarded()
-        self._done.set()
+        self.stopper.done.set()
         return self._end(result)
 
-    def _fetch_orders(self) -> dict[str, Any]:
-        while True:
+    def _take_orders(self) -> None:
+        while not self.orders:
             try:
-                return self.link.get("/orders")
+                self.orders = self.link.get("/orders")
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
+        if self.orders["command"]["kind"] == "notebook":
+            self.shipper.name_notebook(Path(self.orders["spec"]["work"]["target"]).name)
 
     def _give_back(self, problem: AtelierError) -> int:
         """End an attempt for which the service has no orders: its image went away, say."""
         if problem.code in OVER:
             raise problem
-        result = Result("failed", "start_failed", problem.message)
-        write_whole(self.place.result, json.dumps(result.as_json()).encode())
-        self._finish(result.as_json())
+        self.heart.start()
+        self.shipper.start()
+        self.delivery.run(self.delivery.note(Result("failed", "start_failed", problem.message)))
         return 1
 
     def _guarded(self) -> Result:
         try:
-            return self._prepare_and_run()
+            result = self._prepare_and_run()
         except InstallFailed as problem:
-            return stopped(self._order) if self._order else problem.as_result()
+            result = problem.as_result()
         except AtelierError as problem:
-            if self._order:
-                return stopped(self._order)
             self.log.line(f"error[{problem.code}]: {problem}")
             reason = "kernel_missing" if problem.code == "no_kernel" else "start_failed"
-            return Result("failed", reason, problem.message)
+            result = Result("failed", reason, problem.message)
         except OSError as problem:
             self.log.line(f"error: {problem}")
-            reason = "disk_full" if problem.errno == 28 else "start_failed"
-            return Result("failed", reason, f"The run could not be prepared: {problem}.")
+            reason = "disk_full" if problem.errno == errno.ENOSPC else "start_failed"
+            result = Result("failed", reason, f"The run could not be prepared: {problem}.")
+        except Exception as problem:
+            traceback.print_exc()
+            self.log.line(f"error: {problem!r}")
+            result = Result("failed", "start_failed", f"The run's agent failed: {problem!r}."[:500])
+        order = self.stopper.order
+        return result if order is None else stopped(order, result.exit_code)
 
     def _prepare_and_run(self) -> Result:
         place, orders = self.place, self.orders
@@ -123,7 +133,7 @@ class Attempt:
             )
             python, bins = overlay.python, overlay.bins
             lock = "".join(sorted({*lock.splitlines(keepends=True), *packages_of(python).splitlines(keepends=True)}))
-        resume = bring_checkpoint(place, orders["checkpoints"], self.shipper.warn)
+        resume = bring_checkpoint(place, orders["checkpoints"], self.heart.warn)
         remember(place.work, place.before)
         environment = self._environment(bins, resume)
         self._started(environment_record(orders["image"], python, lock, requirements), lock)
@@ -161,7 +171,6 @@ class Attempt:
         from atelier.agent.notebook import NotebookWork
 
         source = self.place.work / self.orders["spec"]["work"]["target"]
-        self.shipper.name_notebook(source.name)
         return NotebookWork(
             source,
             parameters=command["parameters"],
@@ -171,117 +180,55 @@ class Attempt:
             log=self.log,
             saved=self.place.notebook,
             on_saved=self.shipper.wake,
-            on_cell=lambda done, total: self.shipper.progress.set(done, total, time.time(), own=False),
+            on_cell=lambda done, total: self.heart.progress.set(done, total, time.time(), own=False),
         )
 
     def _do(self, work: Work) -> Result:
-        with self._stop_lock:
-            self._work = work
-            order = self._order
-        if order is not None:
-            return stopped(order)
-        watch = threading.Thread(target=self._enforce_limits, name="limits", daemon=True)
-        watch.start()
-        result = work.run()
-        if self._order is not None:
-            return stopped(self._order, result.exit_code)
-        return result
+        if not self.stopper.begin(work):
+            return stopped(self.stopper.order or "cancel")
+        threading.Thread(target=self._enforce_limits, name="limits", daemon=True).start()
+        return work.run()
 
     def _enforce_limits(self) -> None:
         spec, began = self.orders["spec"], time.monotonic()
-        left_s = None if spec["timeout_s"] is None else spec["timeout_s"] - self.orders["ran_s"]
-        while not self._done.wait(0.1):
-            if left_s is not None and time.monotonic() - began > left_s:
-                self.stop("deadline", STOP_GRACE_S)
-                return
-            if (
-                spec["stall_timeout_s"] is not None
-                and time.monotonic() - self.shipper.last_sign > spec["stall_timeout_s"]
-            ):
-                self.stop("stalled", 0.0)
+        left_s = inf if spec["timeout_s"] is None else spec["timeout_s"] - self.orders["ran_s"]
+        silent_s = inf if spec["stall_timeout_s"] is None else spec["stall_timeout_s"]
+        sign, sign_at = self._signs(), began
+        while not self.stopper.done.wait(0.1):
+            now, seen = time.monotonic(), self._signs()
+            if seen != sign:
+                sign, sign_at = seen, now
+            if now - began > left_s:
+                self.stopper.stop("deadline", STOP_GRACE_S)
+            elif now - sign_at > silent_s:
+                self.stopper.stop("stalled", 0.0)
+            if self.stopper.order is not None:
                 return
 
-    def stop(self, order: str, grace_s: float) -> None:
-        """Tell the work to stop: by ``should_stop()``, then by a signal, then for good. The first order stands."""
-        with self._stop_lock:
-            if self._order is not None:
-                return
-            self._order = order
-            work = self._work
-        write_control(self.place, order)
-        threading.Thread(target=self._stop_work, args=(work, grace_s), name="stop", daemon=True).start()
-
-    def _stop_work(self, work: Work | None, grace_s: float) -> None:
-        if work is None:
-            self.family.end()  # an installer; the work itself is not begun any more
-            return
-        deadline = time.monotonic() + grace_s
-        polls = (self.place.spool / POLLS).exists()
-        if polls and self._done.wait(max(0.0, grace_s)):
-            return
-        work.interrupt()
-        if not self._done.wait(min(3.0, max(0.5, deadline - time.monotonic()))):
-            work.kill()
-            self.family.end()
+    def _signs(self) -> list[int]:
+        paths = (self.place.spool / name for name in WATCHED)
+        return [path.stat().st_size if path.exists() else 0 for path in paths]
 
     def _end(self, result: Result) -> int:
         self.family.end()
         if self.log.dropped_bytes:
-            self.shipper.warn(f"{self.log.dropped_bytes} bytes of the log were left out: it reached its limit.")
+            self.heart.warn(f"{self.log.dropped_bytes} bytes of the log were left out: it reached its limit.")
         self.log.close()
-        write_whole(self.place.result, json.dumps(result.as_json()).encode())
-        self._deliver(result.as_json())
+        self.delivery.run(self.delivery.note(result))
         return PREEMPTED_EXIT_CODE if result.state == "preempted" else 0 if result.state == "succeeded" else 1
 
     def deliver(self) -> int:
-        """Bring in what a dead agent has left; without its word on the end, the attempt is lost."""
+        """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
         self.place.make()
-        self.orders = self._fetch_orders()
+        self._take_orders()
         self.family.end()
-        if not self.place.result.exists():
-            write_whole(self.place.result, json.dumps(Result("lost", "agent_lost").as_json()).encode())
+        self.stopper.done.set()
+        if self.place.result.exists():
+            result = json.loads(self.place.result.read_text())
+        else:
+            order = self.orders["stop"]
+            result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
+        self.heart.start()
         self.shipper.start()
-        self._deliver(json.loads(self.place.result.read_text()))
+        self.delivery.run(result)
         return 0
-
-    def _deliver(self, result: dict[str, Any]) -> None:
-        self._keep_written()
-        self._keep_event_file()
-        self.shipper.drain()
-        if not self.shipper.is_stale:
-            self._finish(result)
-
-    def _finish(self, result: dict[str, Any]) -> None:
-        while True:
-            try:
-                self.link.post("/finish", result)
-                return
-            except Unreachable:
-                time.sleep(AWAY_PAUSE_S)
-
-    def _keep_event_file(self) -> None:
-        """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
-        metrics, folder = self.place.spool / "metrics.jsonl", self.place.folder / "tensorboard"
-        if not metrics.exists():
-            return
-        argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics), str(folder)]
-        if subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, timeout=EVENT_FILE_TIMEOUT_S).returncode != 0:
-            self.shipper.warn("The metrics could not be written as a TensorBoard event file.")
-            return
-        for path in sorted(folder.iterdir()):
-            self.shipper.ship_file(path, f"tensorboard/attempt-{self.place.orders['attempt']}/{path.name}")
-
-    def _keep_written(self) -> None:
-        """Keep new and changed files as artifacts; the first one over the limit ends it, and is named."""
-        if not self.place.before.exists():
-            return
-        names, more = written(self.place.work, self.place.before)
-        if more:
-            self.shipper.warn(f"{more} more files that the run wrote were not kept: a run may leave {len(names)}.")
-        for name in names:
-            try:
-                self.shipper.ship_file(self.place.work / name, name)
-            except AtelierError as problem:
-                self.shipper.warn(f"{name} was not kept: {problem.message}")
-            except OSError as problem:
-                self.shipper.warn(f"{name} was not kept: {problem.strerror}.")

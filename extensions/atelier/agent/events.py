@@ -16,7 +16,8 @@ OVER = frozenset({"stale_attempt", "unauthenticated", "unknown_run"})
 class EventReader:
     """Hands each whole line of a growing file of JSON objects to a taker.
 
-    The place moves on after the taker returns, so an event whose taking was cut short by an absent service comes again.
+    The place moves on after the taker returns, so an event whose taking was cut short by an absent service comes again;
+    it is noted beside the file, for an agent that takes over.
 
     Parameters
     ----------
@@ -32,7 +33,8 @@ class EventReader:
         self, path: Path, take: Callable[[dict[str, Any]], None], complain: Callable[[str], None] = print
     ) -> None:
         self._path, self._take, self._complain = path, take, complain
-        self._offset = 0
+        self._mark = path.with_name(f"{path.name}.taken")
+        self._offset = int(self._mark.read_text()) if self._mark.exists() else 0
 
     def read(self) -> None:
         """Take all that is new.
@@ -44,6 +46,14 @@ class EventReader:
         """
         if not self._path.exists():
             return
+        before = self._offset
+        try:
+            self._read_lines()
+        finally:
+            if self._offset != before:
+                self._mark.write_text(str(self._offset))
+
+    def _read_lines(self) -> None:
         with self._path.open("rb") as stream:
             stream.seek(self._offset)
             for line in stream:

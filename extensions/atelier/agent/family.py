@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-import signal
 import time
 
 import psutil
 
-from atelier.processes import marked
+from atelier.processes import end, marked
 
 _PR_SET_CHILD_SUBREAPER = 36
 MARK = "ATELIER_ATTEMPT_KEY"
+ORPHAN_S = 30.0
 
 
 def adopt_orphans() -> None:
@@ -27,6 +28,7 @@ class Family:
         self._mark = f"{MARK}={key}".encode()
         self._self = psutil.Process()
         self._known: dict[int, psutil.Process] = {}
+        self._zombies: dict[int, float] = {}
 
     def members(self) -> list[psutil.Process]:
         """Living processes of the family, without the agent."""
@@ -36,6 +38,7 @@ class Family:
 
     def usage(self) -> dict[str, float]:
         """CPU in percent of one core since the last call, resident memory in bytes, number of processes."""
+        self._reap()
         cpu, memory, count = 0.0, 0, 0
         for member in self.members():
             try:
@@ -46,16 +49,9 @@ class Family:
                 continue
         return {"cpu_percent": round(cpu, 1), "memory_bytes": float(memory), "processes": float(count)}
 
-    def end(self, patience_s: float = 0.0) -> None:
-        """End every member: SIGTERM, and SIGKILL after ``patience_s``; go on until none is left."""
-        if patience_s > 0:
-            self._signal(signal.SIGTERM)
-            deadline = time.monotonic() + patience_s
-            while self._living() and time.monotonic() < deadline:
-                time.sleep(0.02)
-        while self._living():
-            self._signal(signal.SIGKILL)
-            time.sleep(0.02)
+    def end(self) -> None:
+        """End every member at once; go on until none is left, or what is left hangs in the kernel."""
+        end(self._living, patience_s=0.0)
 
     def _living(self) -> set[int]:
         """Ids of members that are no zombies; those are left to whoever waits for them, and at the end to init.
@@ -65,12 +61,15 @@ class Family:
         own = {child.pid for child in self._self.children(recursive=True) if _lives(child)}
         return own | set(marked(self._mark.__eq__))
 
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self._living():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+    def _reap(self) -> None:
+        """Take the exit status of adopted orphans that ended a while ago; who waits for his own is faster."""
+        dead = {child.pid for child in self._self.children() if not _lives(child)}
+        now = time.monotonic()
+        self._zombies = {pid: self._zombies.get(pid, now) for pid in dead}
+        for pid, since in self._zombies.items():
+            if now - since > ORPHAN_S:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
 
 def _lives(process: psutil.Process) -> bool:

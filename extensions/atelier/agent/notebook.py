@@ -25,6 +25,9 @@ from atelier.agent.place import write_whole
 
 SAVE_AFTER_S = 1.0
 READY_TIMEOUT_S = 60
+CELL_TEXT = 1_000_000
+"""Characters of printed text that one cell's output keeps."""
+
 _IN_CELL = re.compile(r"Cell In\[\d+\], line (\d+)")
 
 
@@ -57,7 +60,7 @@ class NotebookWork:
         self, source: Path, *, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile,
         saved: Path, on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
     ) -> None:  # fmt: skip
-        notebook = reads(source.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+        notebook = reads(source.read_text(encoding="utf-8-sig"), as_version=4)  # type: ignore[no-untyped-call]
         self._notebook = with_parameters(notebook, parameters)
         self._python, self._environment, self._folder = python, dict(environment), folder
         self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
@@ -169,22 +172,33 @@ class _Client(NotebookClient):
             store_widget_state=True,
             resources={"metadata": {"path": str(folder)}},
         )
-        self.cell_index = 0
+        self.cell_index = self._printed = 0
         self._log, self._done, self._began = log, done, time.monotonic()
         self.on_cell_execute = self._begin_cell
         self.on_cell_executed = self._end_cell
 
     def _begin_cell(self, cell: NotebookNode, cell_index: int) -> None:
-        self.cell_index, self._began = cell_index, time.monotonic()
+        self.cell_index, self._began, self._printed = cell_index, time.monotonic(), 0
 
     def _end_cell(self, cell: NotebookNode, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
         self._done(cell_index, time.monotonic() - self._began)
+
+    def _fits(self, content: dict[str, Any]) -> bool:
+        """Whether printed text goes into the notebook: the log has all of it, a cell's output a bounded part."""
+        before, self._printed = self._printed, self._printed + len(content.get("text", ""))
+        if before <= CELL_TEXT < self._printed:
+            content["text"] = (
+                content["text"][: CELL_TEXT - before] + "\n[… the rest of this output is in the run's log]\n"
+            )
+        return before <= CELL_TEXT
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
         """Take a message of the kernel into the notebook, and what it shows as text into the log."""
         kind, content = msg["msg_type"], msg.get("content", {})
         if kind == "stream":
             self._log.write(content.get("text", "").encode())
+            if not self._fits(content):
+                return None
         elif kind in {"display_data", "execute_result"}:
             self._log.line(str(content.get("data", {}).get("text/plain", "")))
         elif kind == "error":

@@ -82,7 +82,7 @@ def _reason(error: UserError) -> str:
         return "missing_file"
     if kind == "OutOfMemoryError" or "CUDA out of memory" in error.message or kind == "ResourceExhaustedError":
         return "cuda_out_of_memory"
-    if kind == "MemoryError":
+    if kind.endswith("MemoryError") or "can't allocate memory" in error.message:
         return "out_of_memory"
     if kind == "OSError" and f"[Errno {errno.ENOSPC}]" in error.message:
         return "disk_full"

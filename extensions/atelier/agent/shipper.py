@@ -1,4 +1,4 @@
-"""Ships what the work tells: log, metrics, progress, artifacts, checkpoints, models; and brings back the order to stop.
+"""Ships what the work tells: log, metrics, progress, artifacts, checkpoints, models.
 
 Everything is read from files in the spool and sent from where the service says it has got to, so that a service that
 was away, or an agent that takes over from a dead one, goes on without gaps and without doubles.
@@ -12,24 +12,20 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from atelier.agent.events import OVER, EventReader
-from atelier.agent.family import Family
-from atelier.agent.gpu import GpuMeter
+from atelier.agent.heart import Heart
 from atelier.agent.link import Link
 from atelier.agent.place import Place
-from atelier.agent.progress import ProgressMeter
 from atelier.agent.uploads import Uploads
 from atelier.errors import AtelierError, Unreachable
 
-TICK_S = 0.2
-HEARTBEAT_S = 1.0
-USAGE_S = 2.0
+TICK_S = 0.3
 AWAY_PAUSE_S = 1.0
 CHUNK_BYTES = 1 << 20
-MOST_WARNINGS = 100
-"""As many as the service takes at once, and as a run's record holds."""
+LINE_BYTES = 4 << 20
+"""The longest line of metrics, and the most bytes that the service takes at once."""
 
 
 class Shipper:
@@ -41,26 +37,17 @@ class Shipper:
         The line to the service.
     place : Place
         The attempt's folder.
-    family : Family
-        Whose use of the machine is told.
-    on_stop : callable
-        Called with (order, seconds there are) when the service, or a refusal, says that the work has to stop.
+    heart : Heart
+        Takes progress and warnings, and is told when the service takes nothing of this attempt any more.
     """
 
-    def __init__(self, link: Link, place: Place, family: Family, on_stop: Callable[[str, float], None]) -> None:
-        self.progress = ProgressMeter()
-        self.last_sign = time.monotonic()
-        self.is_stale = False
-        self._link, self._place, self._family, self._on_stop = link, place, family, on_stop
-        self._gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
+    def __init__(self, link: Link, place: Place, heart: Heart) -> None:
+        self._link, self._place, self._heart = link, place, heart
         self._uploads = Uploads(link, place)
-        self._events = EventReader(place.spool / "events.jsonl", self._take, self.warn)
+        self._events = EventReader(place.spool / "events.jsonl", self._take, heart.warn)
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
-        self._warnings: list[str] = []
-        self._usage: dict[str, float] = {}
-        self._usage_at = self._beat_at = 0.0
-        self._told: Any = None
         self._complaint = ""
+        self._metrics_end = False
         self._notebook_at = 0
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="shipper", daemon=True)
@@ -73,10 +60,6 @@ class Shipper:
         """Look at once."""
         self._wake.set()
 
-    def warn(self, text: str) -> None:
-        """Have a warning noted in the run's record."""
-        self._warnings.append(text)
-
     def drain(self) -> None:
         """Ship all that is left, however long the service is away; return when it is acknowledged, or refused."""
         self._ending.set()
@@ -84,11 +67,11 @@ class Shipper:
         self._thread.join()
 
     def _loop(self) -> None:
-        while not self.is_stale:
+        while not self._heart.is_stale.is_set():
             ending = self._ending.is_set()
             pause_s = TICK_S
             try:
-                self._tick(is_last=ending)
+                self._tick()
                 if ending:
                     return
             except Unreachable:
@@ -96,17 +79,16 @@ class Shipper:
             self._wake.wait(pause_s)
             self._wake.clear()
 
-    def _tick(self, *, is_last: bool) -> None:
+    def _tick(self) -> None:
         """Do each part for itself: what is refused of one, or is a defect in one, keeps none of the others back."""
-        for part in (self._events.read, self._ship_streams, self._ship_notebook, lambda: self._beat(is_last=is_last)):
+        for part in (self._ship_log, self._ship_metrics, self._events.read, self._ship_notebook):
             try:
                 part()
             except Unreachable:
                 raise
             except AtelierError as problem:
                 if problem.code in OVER:
-                    self.is_stale = True
-                    self._on_stop("cancel", 0.0)
+                    self._heart.over()
                     return
                 self._complain_once(f"The service refused: {problem}")
             except Exception:
@@ -118,32 +100,29 @@ class Shipper:
             self._complaint = text
             print(text, flush=True)
 
-    def _ship_streams(self) -> None:
-        grew = self._ship("log", self._place.log, lines=False)
-        grew = self._ship("metrics", self._place.spool / "metrics.jsonl", lines=True) or grew
-        if grew:
-            self.last_sign = time.monotonic()
+    def _ship_log(self) -> None:
+        self._ship("log", self._place.log, len)
 
-    def _ship(self, stream: str, path: Path, *, lines: bool) -> bool:
-        """Send what a file has more than the service; whether there was any."""
+    def _ship_metrics(self) -> None:
+        if not self._metrics_end:
+            try:
+                self._ship("metrics", self._place.spool / "metrics.jsonl", lambda data: data.rfind(b"\n") + 1)
+            except ValueError as problem:
+                self._metrics_end = True
+                self._heart.warn(f"Metrics were left out: {problem}.")
+
+    def _ship(self, stream: str, path: Path, whole: Callable[[bytes], int]) -> None:
+        """Send what a file has more than the service; ``whole`` says how much of a piece may go."""
         if not path.exists():
-            return False
+            return
         sent = self._sent[stream]
         if sent is None:
             sent = self._link.put(f"/streams/{stream}", b"", offset=0)["size"]
-        grew = False
         with path.open("rb") as source:
-            while True:
-                source.seek(sent)
-                data = source.read(CHUNK_BYTES)
-                if lines:
-                    data = data[: data.rfind(b"\n") + 1]
-                if not data:
-                    break
-                sent, grew = self._link.put(f"/streams/{stream}", data, offset=sent)["size"], True
+            while data := _piece(source, sent, whole):
+                sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
                 self._sent[stream] = sent
         self._sent[stream] = sent
-        return grew
 
     def _ship_notebook(self) -> None:
         path = self._place.notebook
@@ -158,9 +137,8 @@ class Shipper:
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("type")
-        self.last_sign = time.monotonic()
         if kind == "progress":
-            self.progress.set(event["done"], event.get("total"), event["t"], own=True)
+            self._heart.progress.set(event["done"], event.get("total"), event["t"], own=True)
         elif kind == "artifact":
             self._uploads.artifact(self._in_spool(f"artifacts/{event['path']}"), event["path"], "saved")
         elif kind == "checkpoint":
@@ -168,7 +146,7 @@ class Shipper:
         elif kind == "model":
             self._uploads.model(self._in_spool(event["folder"]), str(event["name"]))
         elif kind == "warning":
-            self.warn(str(event["text"])[:1000])
+            self._heart.warn(str(event["text"]))
 
     def _in_spool(self, name: str) -> Path:
         path = (self._place.spool / name).resolve()
@@ -178,27 +156,22 @@ class Shipper:
 
     def ship_file(self, path: Path, name: str, kind: str = "written") -> None:
         """Keep a file as an artifact, in this thread; waits while the service is away."""
-        while not self.is_stale:
+        while not self._heart.is_stale.is_set():
             try:
                 self._uploads.artifact(path, name, kind)
                 return
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
 
-    def _beat(self, *, is_last: bool) -> None:
-        now = time.monotonic()
-        if now - self._usage_at >= USAGE_S:
-            self._usage, self._usage_at = self._family.usage() | self._gpus.usage(), now
-        news = (self.progress.as_json(), self._warnings[:MOST_WARNINGS])
-        if not is_last and now - self._beat_at < (TICK_S if news != self._told else HEARTBEAT_S):
-            return
-        body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
-        self._usage = {}
-        answer = self._link.post("/heartbeat", body)
-        self._beat_at, self._told = now, news
-        del self._warnings[: len(news[1])]
-        if answer.get("stop"):
-            self._on_stop(str(answer["stop"]), float(answer["grace_s"]))
+
+def _piece(source: BinaryIO, offset: int, whole: Callable[[bytes], int]) -> bytes:
+    """What may be sent next: a chunk, or more where not even one line ends in a chunk."""
+    for length in (CHUNK_BYTES, LINE_BYTES):
+        source.seek(offset)
+        data = source.read(length)
+        if whole(data) or len(data) < length:
+            return data[: whole(data)]
+    raise ValueError(f"a line of more than {LINE_BYTES} bytes in the metrics; what follows it is not taken")
 
 
 def write_control(place: Place, order: str | None) -> None:

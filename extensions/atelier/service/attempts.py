@@ -90,6 +90,7 @@ class AttemptManager:
             "image": run.image,
             "python": self._python(run),
             "command": self._command(run),
+            "stop": self.store.runs.ordered_stop(run.id, agent.n),
             "bundle": self.blobs.read_url(paths.bundle),
             "ran_s": self.store.runs.ran_s(run.id),
             "limits": {
@@ -146,6 +147,11 @@ class AttemptManager:
         self.write_record(agent.run_id)
         self.feed.touch(agent.owner)
 
+    def ended(self, agent: AgentCaller) -> None:
+        """The work has ended, and its limits with it; the agent delivers what it left."""
+        self._live(agent)
+        self.store.runs.work_ended(agent.run_id, agent.n)
+
     def heartbeat(
         self,
         agent: AgentCaller,
@@ -183,7 +189,7 @@ class AttemptManager:
             ``too_large``: the run's artifacts would be more than one run may keep.
         """
         self._live(agent)
-        kept = self.store.artifacts.total_bytes(agent.run_id)
+        kept = self.store.artifacts.total_bytes(agent.run_id, besides=file.path)
         if kept + file.size_bytes > self.limits.artifact_size:
             raise RefusedInput(
                 "too_large",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ log = logging.getLogger("atelier.service")
 TICK_S = 1.0
 STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
-MOST_LAUNCHES = 3
+DEAF_S = 120.0
 MOST_RECOVERIES = 3
 START_GRACE_S = 15.0
 
@@ -74,27 +75,47 @@ class Reconciler:
                 self._wake.clear()
 
     async def step(self) -> None:
-        """One pass over everything."""
-        await self._finish_submits()
-        await self._watch_live()
-        await self._expire_queue()
+        """One pass over everything; what fails for one run, or in one part, keeps no other back."""
+        for part in (
+            self._finish_submits,
+            self._watch_live,
+            self._expire_queue,
+            self._expire_leases,
+            self._start_waiting,
+        ):
+            await self._apart(part(), part.__name__)
+
+    async def _apart(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("%s failed; the next pass tries again.", what)
+
+    async def _expire_leases(self) -> None:
         await asyncio.to_thread(self.store.leases.expire, utcnow())
-        await self._start_waiting()
 
     # -- submits that a crash cut in two --------------------------------------------------------------------------
     async def _finish_submits(self) -> None:
         for run_id in await asyncio.to_thread(
             self.store.runs.in_state, RunState.CREATED, utcnow() - timedelta(seconds=5)
         ):
-            run = await asyncio.to_thread(self.store.runs.get, run_id)
+            await self._apart(self._finish_submit(run_id), f"the submit of {run_id}")
+
+    async def _finish_submit(self, run_id: str) -> None:
+        run = await asyncio.to_thread(self.store.runs.get, run_id)
+        try:
             await asyncio.to_thread(self.runs.complete, run)
-            self.feed.touch(run.owner)
+        except FileNotFoundError:
+            message = "The service ended while the run was submitted, and its code did not arrive."
+            await asyncio.to_thread(self.store.runs.give_up, run_id, Reason.START_FAILED, message)
+        self.feed.touch(run.owner)
 
     # -- starts ---------------------------------------------------------------------------------------------------
     async def _start_waiting(self) -> None:
         quota = Quota(self.limits.runs_per_user, self.limits.cpu_per_user, self.limits.memory_per_user)
         while True:
-            claim, waits = await asyncio.to_thread(self.store.queue.claim, self.backend.capacity(), quota)
+            capacity = await asyncio.to_thread(self.backend.capacity)
+            claim, waits = await asyncio.to_thread(self.store.queue.claim, capacity, quota)
             for wait in waits:
                 owner = await asyncio.to_thread(self.store.runs.wait_for, wait.run_id, wait.reason)
                 if owner:
@@ -123,7 +144,7 @@ class Reconciler:
             return
         signs = await self.backend.observe([Key(row.id, row.attempt_n) for row in rows])
         for row in rows:
-            await self._watch_one(row, signs[Key(row.id, row.attempt_n)])
+            await self._apart(self._watch_one(row, signs[Key(row.id, row.attempt_n)]), f"watching {row.id}")
 
     async def _watch_one(self, row: Row[Any], sign: Sign) -> None:
         key = Key(row.id, row.attempt_n)
@@ -140,31 +161,28 @@ class Reconciler:
             await self.backend.recover(key)
             return
         message = "The run's supervising process died, and what it left could not be brought in."
-        await self._finish(key, Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+        await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
 
     async def _never_started(self, key: Key, row: Row[Any]) -> None:
         if utcnow() - row.attempt_created_at > timedelta(seconds=START_GRACE_S):
             message = "The service ended between claiming the run and starting it."
-            await self._finish(key, Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+            await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
 
     async def _limit(self, key: Key, row: Row[Any]) -> None:
+        """End an agent that neither stops its work nor delivers; another one then brings in what it left."""
         now = utcnow()
-        if row.attempt_stop is not None:
-            if now > row.attempt_stop_at + timedelta(seconds=KILL_GRACE_S):
+        silent_s = (now - row.attempt_last_seen_at).total_seconds()
+        if row.attempt_work_ended_at is not None or row.attempt_stop is not None:
+            overdue = row.attempt_work_ended_at is None and now > row.attempt_stop_at + timedelta(seconds=KILL_GRACE_S)
+            if silent_s > DEAF_S or overdue:
                 await self.backend.kill(key)
-                await self._finish(key, _STOPPED.get(row.attempt_stop, _STOPPED["cancel"]))
             return
         spec = RunSpec.model_validate(row.spec)
         if spec.timeout_s is not None and row.attempt_started_at is not None:
-            ran_s = (
-                await asyncio.to_thread(self.store.runs.ran_s, row.id) + (now - row.attempt_started_at).total_seconds()
-            )
-            if ran_s > spec.timeout_s + KILL_GRACE_S:
+            before_s = await asyncio.to_thread(self.store.runs.ran_s, row.id)
+            if before_s + (now - row.attempt_started_at).total_seconds() > spec.timeout_s + KILL_GRACE_S:
                 await self._stop(key, "deadline")
-        if (
-            spec.stall_timeout_s is not None
-            and (now - row.attempt_last_seen_at).total_seconds() > spec.stall_timeout_s + KILL_GRACE_S
-        ):
+        if spec.stall_timeout_s is not None and silent_s > spec.stall_timeout_s + DEAF_S:
             await self._stop(key, "stalled")
 
     async def _stop(self, key: Key, why: str) -> None:
@@ -181,9 +199,12 @@ class Reconciler:
     # -- the queue's own limit ------------------------------------------------------------------------------------
     async def _expire_queue(self) -> None:
         for run_id in await asyncio.to_thread(self.store.runs.overdue, utcnow()):
-            run = await asyncio.to_thread(self.store.runs.expire, run_id)
-            await asyncio.to_thread(self.attempts.write_record, run_id)
-            self.feed.touch(run.owner)
+            await self._apart(self._expire_one(run_id), f"the queue limit of {run_id}")
+
+    async def _expire_one(self, run_id: str) -> None:
+        run = await asyncio.to_thread(self.store.runs.expire, run_id)
+        self.feed.touch(run.owner)
+        await asyncio.to_thread(self.attempts.write_record, run_id)
 
     def attempt_ended(self, run_id: str, n: int) -> None:
         """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""
@@ -213,3 +234,8 @@ class Reconciler:
         except AtelierError:
             return None
         return next((attempt.state for attempt in run.attempts if attempt.n == key.n), None)
+
+
+def _stopped(row: Row[Any]) -> Outcome | None:
+    """The end of an attempt that was told to stop and said nothing itself; None when it was not told."""
+    return _STOPPED.get(row.attempt_stop)

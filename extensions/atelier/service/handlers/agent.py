@@ -125,6 +125,13 @@ def publish(body: ModelReport, service: Parts, agent: Agent) -> ModelVersion:
     return service.attempts.publish(agent, body.name, body.card, body.files)
 
 
+@router.post("/ended")
+def ended(service: Parts, agent: Agent) -> dict[str, Any]:
+    """The work has ended; what it left is being delivered, however long that takes."""
+    service.attempts.ended(agent)
+    return {}
+
+
 @router.post("/finish")
 async def finish(body: FinishReport, service: Parts, agent: Agent) -> dict[str, str]:
     """The attempt's end."""

@@ -201,7 +201,10 @@ class RunStore:
         return str(row.owner)
 
     def cancel(self, run_id: str, *, stop_at: datetime) -> Run:
-        """Ask for a run's end: a waiting one is final at once, a live one is told to be gone by ``stop_at``."""
+        """Ask for a run's end: a waiting one is final at once, a live one is told to be gone by ``stop_at``.
+
+        Asked again, the earlier moment stands.
+        """
         with self._db.write() as connection:
             row = run_row(connection, run_id)
             if row is None:
@@ -213,7 +216,9 @@ class RunStore:
                 change = next_change(connection)
                 connection.execute(update(runs).where(runs.c.id == run_id).values(desired="cancelled", change=change))
                 live = live_attempt(run_id, row.attempt)
-                connection.execute(update(attempts).where(live).values(stop="cancel", stop_at=stop_at))
+                later = attempts.c.stop_at.is_(None) | (attempts.c.stop_at > stop_at)
+                connection.execute(update(attempts).where(live, later).values(stop_at=stop_at))
+                connection.execute(update(attempts).where(live, attempts.c.stop.is_(None)).values(stop="cancel"))
         return self.get(run_id)
 
     def stop(self, run_id: str, n: int, why: str, *, stop_at: datetime) -> None:
@@ -222,6 +227,13 @@ class RunStore:
             waiting = live_attempt(run_id, n) & attempts.c.stop.is_(None)
             connection.execute(update(attempts).where(waiting).values(stop=why, stop_at=stop_at))
 
+    def give_up(self, run_id: str, reason: Reason, message: str) -> None:
+        """End a run that no attempt was made of."""
+        with self._db.write() as connection:
+            row = run_row(connection, run_id)
+            if row is not None and row.state in {RunState.CREATED, RunState.QUEUED}:
+                end(connection, row, RunState.FAILED, reason, message)
+
     def expire(self, run_id: str) -> Run:
         """queued → timed_out: it waited longer than its queue limit."""
         with self._db.write() as connection:
@@ -229,6 +241,18 @@ class RunStore:
             if row is not None and row.state == RunState.QUEUED:
                 end(connection, row, RunState.TIMED_OUT, Reason.QUEUE_DEADLINE, None)
         return self.get(run_id)
+
+    def work_ended(self, run_id: str, n: int) -> None:
+        """Note that an attempt's work has ended and is being delivered: no limit of the work holds any more."""
+        this = live_attempt(run_id, n) & attempts.c.work_ended_at.is_(None)
+        with self._db.write() as connection:
+            connection.execute(update(attempts).where(this).values(work_ended_at=utcnow()))
+
+    def ordered_stop(self, run_id: str, n: int) -> str | None:
+        """Why an attempt was told to stop; None when it wasn't."""
+        this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
+        with self._db.read() as connection:
+            return connection.execute(select(attempts.c.stop).where(this)).scalar()
 
     def launched(self, run_id: str, n: int) -> int:
         """Count a launch of an attempt's agent; the number of launches so far."""

@@ -102,6 +102,7 @@ attempts = Table(
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("stop", String(16)),
     Column("stop_at", UtcTime),
+    Column("work_ended_at", UtcTime),
     Column("launches", Integer, nullable=False, default=0),
     Column("recoveries", Integer, nullable=False, default=0),
     Column("created_at", UtcTime, nullable=False),

@@ -89,7 +89,7 @@ class Queue:
                 if reason is None:
                     return _take(connection, row, free), waits
                 waits.append(Wait(row.id, reason))
-                blocked = blocked or reason is Reason.WAITS_FOR_CAPACITY
+                blocked = blocked or (reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, capacity))
         return None, waits
 
 
@@ -138,6 +138,11 @@ def _own_kernel_holds(connection: Connection, row: Row[Any]) -> bool:
     kernels = (leases.c.owner == row.owner) & leases.c.holder.startswith(KERNEL)
     wanted = leases.c.resource.in_(list(row.accelerators))
     return connection.execute(select(leases.c.device).where(kernels, wanted)).first() is not None
+
+
+def _could_fit(row: Row[Any], capacity: Capacity) -> bool:
+    """Whether a run would fit into all there is; one that is larger than the machine has become holds up nobody."""
+    return not _full(capacity.cpu, capacity.memory_bytes, _Use(), _Use(1, row.cpu, row.memory_bytes))
 
 
 def _full(cpu: float | None, memory_bytes: int | None, used: _Use, asked: _Use) -> bool:

@@ -118,6 +118,7 @@ def upgrade() -> None:
         sa.Column("token_hash", sa.String(length=64), nullable=False),
         sa.Column("stop", sa.String(length=16), nullable=True),
         sa.Column("stop_at", sa.DateTime(), nullable=True),
+        sa.Column("work_ended_at", sa.DateTime(), nullable=True),
         sa.Column("launches", sa.Integer(), nullable=False),
         sa.Column("recoveries", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),

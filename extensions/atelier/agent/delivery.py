@@ -1,0 +1,86 @@
+"""What is left to do when the work has ended: keep its files, ship the rest, stamp the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from atelier.agent.heart import Heart
+from atelier.agent.link import Link
+from atelier.agent.outcome import Result
+from atelier.agent.outputs import written
+from atelier.agent.place import Place, write_whole
+from atelier.agent.shipper import AWAY_PAUSE_S, Shipper
+from atelier.errors import AtelierError, Unreachable
+
+EVENT_FILE_TIMEOUT_S = 60.0
+
+
+class Delivery:
+    """Delivers an attempt's end, by the agent that ran it or by one that takes over; each step may be done again."""
+
+    def __init__(self, link: Link, place: Place, heart: Heart, shipper: Shipper) -> None:
+        self._link, self._place, self._heart, self._shipper = link, place, heart, shipper
+
+    def note(self, result: Result) -> dict[str, Any]:
+        """Write the end to disk before the service is told; a full disk only costs the one who would take over."""
+        told = result.as_json()
+        try:
+            write_whole(self._place.result, json.dumps(told).encode())
+        except OSError as problem:
+            self._heart.warn(f"The attempt's end could not be written to the disk: {problem.strerror}.")
+        return told
+
+    def run(self, result: dict[str, Any]) -> None:
+        """Deliver everything, and the end last; returns when the service has it, or takes no more of this attempt."""
+        self._call("/ended", {})
+        self._keep_written()
+        self._keep_event_file()
+        self._shipper.drain()
+        self._heart.stop()
+        self._call("/finish", result)
+
+    def _call(self, path: str, body: dict[str, Any]) -> None:
+        while not self._heart.is_stale.is_set():
+            try:
+                self._link.post(path, body)
+                return
+            except Unreachable:
+                time.sleep(AWAY_PAUSE_S)
+
+    def _keep_event_file(self) -> None:
+        """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
+        metrics, folder = self._place.spool / "metrics.jsonl", self._place.folder / "tensorboard"
+        if not metrics.exists():
+            return
+        argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics), str(folder)]
+        try:
+            subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=EVENT_FILE_TIMEOUT_S)
+        except (OSError, subprocess.SubprocessError) as problem:
+            print(f"The event file was not written: {problem}", flush=True)
+            self._heart.warn("The metrics could not be written as a TensorBoard event file.")
+            return
+        for path in sorted(folder.iterdir()):
+            self._keep(path, f"tensorboard/attempt-{self._place.orders['attempt']}/{path.name}")
+
+    def _keep_written(self) -> None:
+        """Keep new and changed files as artifacts; one that can't be kept is named, and the next ones are tried."""
+        if not self._place.before.exists():
+            return
+        names, more = written(self._place.work, self._place.before)
+        if more:
+            self._heart.warn(f"{more} more files that the run wrote were not kept: a run may leave {len(names)}.")
+        for name in names:
+            self._keep(self._place.work / name, name)
+
+    def _keep(self, path: Path, name: str) -> None:
+        try:
+            self._shipper.ship_file(path, name)
+        except AtelierError as problem:
+            self._heart.warn(f"{name} was not kept: {problem.message}")
+        except OSError as problem:
+            self._heart.warn(f"{name} was not kept: {problem.strerror}.")

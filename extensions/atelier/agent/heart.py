@@ -1,0 +1,102 @@
+"""Signs of life: progress, use of the machine and warnings go to the service, and the order to stop comes back.
+
+It beats in a thread and on a line of its own, so that a long upload neither silences the attempt nor makes it deaf.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from atelier.agent.events import OVER
+from atelier.agent.family import Family
+from atelier.agent.gpu import GpuMeter
+from atelier.agent.link import Link
+from atelier.agent.progress import ProgressMeter
+from atelier.errors import AtelierError, Unreachable
+
+TICK_S = 0.2
+HEARTBEAT_S = 1.0
+USAGE_S = 2.0
+MOST_WARNINGS = 100
+"""As many as the service takes at once, and as a run's record holds."""
+
+
+class Heart:
+    """Beats until it is stopped.
+
+    Parameters
+    ----------
+    link : Link
+        The line to the service; no other thread uses it.
+    family : Family
+        Whose use of the machine is told.
+    gpus : GpuMeter
+        The attempt's GPUs.
+    on_stop : callable
+        Called with (order, seconds there are) at each beat while the service wants the work to stop.
+    """
+
+    def __init__(self, link: Link, family: Family, gpus: GpuMeter, on_stop: Callable[[str, float], None]) -> None:
+        self.progress = ProgressMeter()
+        self.is_stale = threading.Event()
+        self._link, self._family, self._gpus, self._on_stop = link, family, gpus, on_stop
+        self._warnings: list[str] = []
+        self._usage: dict[str, float] = {}
+        self._usage_at = self._beat_at = float("-inf")
+        self._told: Any = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def warn(self, text: str) -> None:
+        """Have a warning noted in the run's record."""
+        self._warnings.append(text[:1000])
+
+    def stop(self) -> None:
+        """Tell the last news, and end; waits while the service is away."""
+        self._ending.set()
+        self._thread.join()
+
+    def over(self) -> None:
+        """Note that the service takes nothing of this attempt any more: the work has to stop."""
+        self.is_stale.set()
+        self._on_stop("cancel", 0.0)
+
+    def _loop(self) -> None:
+        while not self.is_stale.is_set():
+            is_last = self._ending.is_set() and len(self._warnings) <= MOST_WARNINGS
+            try:
+                self._beat(now=time.monotonic(), is_due=self._ending.is_set())
+                if is_last:
+                    return
+            except Unreachable:
+                self._ending.wait(HEARTBEAT_S)
+                time.sleep(TICK_S)
+            except AtelierError as problem:
+                if problem.code in OVER:
+                    self.over()
+                    return
+                print(f"The service refused a sign of life: {problem}", flush=True)
+                if is_last:
+                    return
+            self._ending.wait(TICK_S)
+
+    def _beat(self, *, now: float, is_due: bool) -> None:
+        if now - self._usage_at >= USAGE_S:
+            self._usage, self._usage_at = self._family.usage() | self._gpus.usage(), now
+        news = (self.progress.as_json(), self._warnings[:MOST_WARNINGS])
+        if not is_due and news == self._told and now - self._beat_at < HEARTBEAT_S:
+            return
+        body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
+        answer = self._link.post("/heartbeat", body)
+        self._usage, self._beat_at = {}, now
+        del self._warnings[: len(news[1])]
+        self._told = (news[0], [])
+        if answer.get("stop"):
+            self._on_stop(str(answer["stop"]), float(answer["grace_s"]))

@@ -1,0 +1,71 @@
+"""Stops a work as it is told: first by ``should_stop()``, then by a signal, then for good."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from atelier.agent.family import Family
+from atelier.agent.place import Place
+from atelier.agent.shipper import write_control
+from atelier.agent.works import Work
+
+POLLS = "polls-stop"
+"""The recorder leaves this file in the spool when the code asks ``should_stop()``; such code may end by itself."""
+
+INTERRUPT_GRACE_S = 0.5
+"""What code gets after the signal, at least; a handler of its own may use all the time that is left."""
+
+
+class Stopper:
+    """Holds the order to stop, the first one that comes, and carries it out on the work there is.
+
+    Orders may come again, with less time left: when none is left the work is ended for good.
+    """
+
+    def __init__(self, place: Place, family: Family) -> None:
+        self.order: str | None = None
+        self.done = threading.Event()
+        self._place, self._family = place, family
+        self._work: Work | None = None
+        self._deadline = float("inf")
+        self._lock = threading.RLock()  # a signal's handler may come while its thread holds it
+
+    def begin(self, work: Work) -> bool:
+        """The work that is to be stopped from now on; False when the order was faster."""
+        with self._lock:
+            self._work = work
+            return self.order is None
+
+    def stop(self, order: str, grace_s: float) -> None:
+        """Stop the work within ``grace_s``; nothing when it has ended."""
+        if self.done.is_set():
+            return
+        with self._lock:
+            is_first = self.order is None
+            self.order = self.order or order
+            self._deadline = min(self._deadline, time.monotonic() + max(0.0, grace_s))
+        if is_first:
+            write_control(self._place, order)
+            threading.Thread(target=self._carry_out, name="stop", daemon=True).start()
+
+    def _carry_out(self) -> None:
+        work = self._work
+        if work is None:
+            self._family.end()  # an installer; the work itself is not begun any more
+            return
+        if (self._place.spool / POLLS).exists() and self._ends(lambda: self._deadline):
+            return
+        work.interrupt()
+        least = time.monotonic() + INTERRUPT_GRACE_S
+        if not self._ends(lambda: max(least, self._deadline)):
+            work.kill()
+            self._family.end()
+
+    def _ends(self, deadline: Callable[[], float]) -> bool:
+        """Whether the work ends before a moment that may still come nearer."""
+        while time.monotonic() < deadline():
+            if self.done.wait(0.05):
+                return True
+        return self.done.is_set()
