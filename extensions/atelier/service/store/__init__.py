@@ -37,7 +37,11 @@ class Store:
     def __init__(self, url: str) -> None:
         with told_database_errors(url):
             self.database = Database(url)
-            migrate(self.database)
+            try:
+                migrate(self.database)
+            except BaseException:
+                self.database.close()
+                raise
         self.runs = RunStore(self.database)
         self.queue = Queue(self.database)
         self.leases = LeaseStore(self.database)
