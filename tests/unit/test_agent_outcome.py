@@ -1,0 +1,132 @@
+"""How a work ended is decided from its exit code and the traceback at the end of its log."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from atelier.agent.outcome import UserError, classify, error_in_log, failed, plain, stopped
+
+ROOT = "/home/atelier/run/attempts/r-aaaaaaaaaa/1/work"
+
+
+def log(text: str) -> str:
+    return textwrap.dedent(text).replace("ROOT", ROOT)
+
+
+SIMPLE = log("""
+    epoch 1
+    Traceback (most recent call last):
+      File "ROOT/train.py", line 7, in <module>
+        main()
+      File "ROOT/lab/model.py", line 3, in main
+        return 1 / 0
+               ~~^~~
+      File "/usr/lib/python3/fractions.py", line 99, in divide
+        raise ZeroDivisionError
+    ZeroDivisionError: division by zero
+    """)
+
+
+def found(text: str) -> UserError:
+    error = error_in_log(text, ROOT)
+    assert error is not None
+    return error
+
+
+def test_the_place_is_the_last_frame_of_the_users_own_code() -> None:
+    error = found(SIMPLE)
+    assert (error.kind, error.message) == ("ZeroDivisionError", "division by zero")
+    assert (error.file, error.line) == ("lab/model.py", 3)
+    assert error.traceback.startswith('Traceback (most recent call last):\n  File "train.py", line 7, in <module>')
+    assert ROOT not in error.traceback
+    assert classify(error) == ("code_error", "ZeroDivisionError: division by zero (lab/model.py, line 3)")
+
+
+def test_colours_are_taken_out() -> None:
+    coloured = SIMPLE.replace("ZeroDivisionError:", "\x1b[1;35mZeroDivisionError\x1b[0m:")
+    assert found(coloured).kind == "ZeroDivisionError"
+    assert plain("\x1b[31mred\x1b[0m") == "red"
+
+
+def test_a_message_may_have_lines_and_may_be_missing() -> None:
+    error = found(SIMPLE.replace("ZeroDivisionError: division by zero", "lab.errors.Odd: first\n  second\nthird"))
+    assert (error.kind, error.message) == ("lab.errors.Odd", "first\n  second\nthird")
+    assert classify(error)[1] == "lab.errors.Odd: first (lab/model.py, line 3)"
+    assert classify(found(SIMPLE.replace(": division by zero", "")))[1] == "ZeroDivisionError (lab/model.py, line 3)"
+
+
+def test_a_syntax_error_has_no_traceback_and_is_found() -> None:
+    error = found(
+        log("""
+        File "ROOT/train.py", line 2
+            def f(:
+                  ^
+        SyntaxError: invalid syntax
+        """).replace('\nFile "', '\n  File "')
+    )
+    assert (error.kind, error.message, error.file, error.line) == ("SyntaxError", "invalid syntax", "train.py", 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "all is well\n", "Traceback (most recent call last):\n", "Traceback (most recent call last):\n  File"]
+)
+def test_where_there_is_no_error_none_is_found(text: str) -> None:
+    assert error_in_log(text, ROOT) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "reason"),
+    [
+        ("ModuleNotFoundError", "No module named 'x'", "import_error"),
+        ("ImportError", "cannot import name 'y'", "import_error"),
+        ("FileNotFoundError", "[Errno 2] No such file or directory: 'x'", "missing_file"),
+        ("MemoryError", "", "out_of_memory"),
+        ("numpy._core._exceptions._ArrayMemoryError", "Unable to allocate 8 TiB", "out_of_memory"),
+        (
+            "RuntimeError",
+            "DefaultCPUAllocator: can't allocate memory: you tried it",
+            "out_of_memory",
+        ),
+        ("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", "cuda_out_of_memory"),
+        ("RuntimeError", "CUDA out of memory. Tried to allocate 2 GiB", "cuda_out_of_memory"),
+        ("tensorflow.python.framework.errors_impl.ResourceExhaustedError", "OOM when allocating", "cuda_out_of_memory"),
+        ("OSError", "[Errno 28] No space left on device", "disk_full"),
+        ("OSError", "[Errno 5] Input/output error", "code_error"),
+        ("KeyboardInterrupt", "", "code_error"),
+        ("ValueError", "x", "code_error"),
+    ],
+)
+def test_reasons_by_the_kind_of_error(kind: str, message: str, reason: str) -> None:
+    assert classify(UserError(kind, message, ""))[0] == reason
+
+
+def test_an_exit_code_without_an_error_is_told() -> None:
+    told = {"state": "failed", "reason": "code_error", "message": "The code ended with exit code 3.", "exit_code": 3}
+    assert failed(None, 3).as_json() == told | {"error": None}
+    assert failed(None, -9).reason == "killed"
+    assert failed(None, -9, oom_killed=True).reason == "out_of_memory"
+    assert (failed(None, -11).reason, failed(None, -11).message) == (
+        "killed",
+        "The run's process was ended by signal 11.",
+    )
+
+
+ENDS = {
+    "cancel": ("cancelled", "cancelled_by_user"),
+    "deadline": ("timed_out", "deadline"),
+    "stalled": ("failed", "stalled"),
+    "preempt": ("preempted", "preempted"),
+}
+
+
+@pytest.mark.parametrize("order", ENDS)
+def test_an_order_to_stop_is_the_end_that_is_told(order: str) -> None:
+    assert (stopped(order, 0).state, stopped(order, 0).reason) == ENDS[order]
+
+
+def test_a_cell_is_the_place_in_a_notebook() -> None:
+    assert classify(UserError("ValueError", "x", "", cell=3, line=2))[1] == "ValueError: x (cell 3, line 2)"
+    assert classify(UserError("ValueError", "x", "", cell=3))[1] == "ValueError: x (cell 3)"
+    assert len(classify(UserError("ValueError", "x" * 10_000, ""))[1]) < 400
