@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from atelier.inheritance import INHERITED, inherited
 from tests.hub_driver import Person, Platform, running_platform, wait_for
+
+OF_THE_ADMINISTRATOR = ("HF_TOKEN", "UV_INDEX_PASSWORD", "SSH_AUTH_SOCK", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +30,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         {"name": "closed", "groups": ["staff"]},
     ]
     (platform.home / "atelier.yaml").write_text(json.dumps({"catalog": catalog}))
-    with running_platform(platform.folder) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OF_THE_ADMINISTRATOR:
+            patch.setenv(name, "s3cret")
+        patch.setenv("no_proxy", "example.invalid")
+        with running_platform(platform.folder) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,16 @@ def test_kernels_and_terminals_see_the_picked_image_only(platform: Platform, ann
     assert environ["OMP_NUM_THREADS"] == "1"
     assert "PYTHONPATH" not in environ
     assert not {"CONFIGPROXY_AUTH_TOKEN", "ATELIER_HUB_TOKEN_FILE"} & set(environ)
+
+
+def test_a_server_gets_what_a_run_gets_of_the_administrators_environment(ann: Person) -> None:
+    environ = ann.server_environ()
+
+    assert "s3cret" not in environ.values()
+    assert environ["no_proxy"] == "example.invalid"
+    assert environ["LOGNAME"] == environ["USER"] == "ann"
+    ours = {name for name in environ if name in INHERITED}
+    assert ours >= {name for name in inherited(os.environ) if name not in {"PATH", "HOME", "USER", "LOGNAME"}}
 
 
 def test_pip_writes_into_the_overlay_and_cannot_break_the_image(ann: Person, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 
 from atelier.hub.roles import ROLES, SERVER_TOKEN_SCOPES, SERVICE, SUPERVISOR, USER_SCOPES
 from atelier.hub.site import HOST, Site, login_name
-from atelier.hub.spawners import ENVIRONMENT_KEPT, LocalSpawner
+from atelier.hub.spawners import LocalSpawner
+from atelier.inheritance import INHERITED
 from atelier.settings import Settings
 
 SERVICE_WAIT_S = 1
@@ -102,7 +103,7 @@ def _configure_servers(c: Any, site: Site) -> None:
     c.LocalSpawner.atelier_home = str(site.home)
     c.Spawner.ip = HOST
     c.Spawner.cmd = [sys.executable, "-P", "-m", "jupyterhub.singleuser"]
-    c.Spawner.env_keep = list(ENVIRONMENT_KEPT)
+    c.Spawner.env_keep = list(INHERITED)
     c.Spawner.server_token_scopes = list(SERVER_TOKEN_SCOPES)
     c.Spawner.default_url = "/lab"
     c.Spawner.start_timeout = 60

@@ -24,21 +24,6 @@ from atelier.supervisor import log_tail
 
 POLL_S = 0.02
 LEFTOVER_PATIENCE_S = 2.0
-ENVIRONMENT_KEPT = (
-    *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SHELL", "SSH_AUTH_SOCK"),
-    *(
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-    ),
-    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "UV_INDEX_URL", "UV_DEFAULT_INDEX"),
-    *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
-)
 
 
 class RefusedChoice(SpawnException):
@@ -142,7 +127,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):
 
     def get_env(self) -> dict[str, str]:
         """The hub's variables, then the workplace's; never the module path of the hub's own process."""
-        return {**super().get_env(), **self._environment}
+        return {**super().get_env(), "LOGNAME": self.user.name, **self._environment}
 
     async def stop(self, now: bool = False) -> None:
         """Stop the server, then what its kernels and terminals left behind."""

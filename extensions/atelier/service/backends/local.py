@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from atelier.computer import this_computer
+from atelier.inheritance import inherited
 from atelier.local_catalog import NVIDIA_GPU
 from atelier.processes import end, marked
 from atelier.service.backends.base import Backend, Key, Launch, Sign
@@ -148,27 +149,10 @@ def launch_as(
     )
 
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
-_PASSED_PREFIXES = (
-    "OPENBLAS_",
-    "OMP_",
-    "MKL_",
-    "SSL_",
-    "PIP_",
-    "UV_",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "NVIDIA_",
-    "HF_",
-)
-
-
 def agent_environment(environ: Mapping[str, str], key: Key) -> dict[str, str]:
     """What an agent, and so its work, inherits: no token and no secret of the service, and the mark of the attempt."""
-    kept = {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES)}
     package = str(Path(__file__).resolve().parents[3])
-    return kept | {
+    return inherited(environ) | {
         "ATELIER_ATTEMPT_KEY": f"{key.run_id}/{key.n}",
         "PYTHONPATH": package,
         "PYTHONUNBUFFERED": "1",
