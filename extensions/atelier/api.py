@@ -221,7 +221,7 @@ def export(
 
 def _client() -> Client:
     """A client per process and place, so that a loop over runs keeps one connection."""
-    names = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "JUPYTERHUB_API_TOKEN", "ATELIER_HOME", "HOME")
+    names = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "JUPYTERHUB_API_TOKEN", "ATELIER_HOME", "ATELIER_RUN_DIR", "HOME")
     return _client_for(os.getpid(), tuple((name, os.environ.get(name)) for name in names))
 
 

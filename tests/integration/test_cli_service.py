@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,15 @@ def test_the_service_outlives_its_client_and_belongs_to_no_terminal(there: Termi
     assert os.getsid(pid) != os.getsid(0)
     there.json("runs")
     assert service_pid(there.home) == pid
+
+
+def test_the_service_bears_no_mark_of_a_run_that_it_would_end_with(
+    there: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATELIER_ATTEMPT_KEY", "r-abcdefghij/1")
+    there.json("runs")
+    pid = service_pid(there.home)
+    assert b"ATELIER_ATTEMPT_KEY" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def test_a_home_that_another_service_is_just_leaving_is_waited_for(there: Terminal) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import atelier
+from atelier.client import Client
 from atelier.client.address import Address, address_in, live_address, origin_of, read_token
 from atelier.errors import NotAllowed, RefusedInput
 
@@ -103,3 +105,19 @@ def test_a_service_on_a_port_is_found(home: Path) -> None:
 def test_a_torn_note_is_no_service(home: Path, text: str) -> None:
     (home / "run" / "service.json").write_text(text)
     assert live_address(home) is None
+
+
+def test_code_in_a_run_neither_finds_nor_starts_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"ATELIER_RUN_DIR": str(tmp_path), "ATELIER_HOME": str(tmp_path / "home")}
+    with pytest.raises(NotAllowed) as refused:
+        Client.find(inside)
+    assert refused.value.code == "inside_run"
+    assert "atelier.export" in refused.value.hint
+    assert Client.find({**inside, "ATELIER_URL": "http://hub:1", "JUPYTERHUB_API_TOKEN": "x"}).behind_hub
+
+    for name, value in inside.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ATELIER_URL", raising=False)
+    with pytest.raises(NotAllowed, match="can't call"):
+        atelier.runs()
+    assert not (tmp_path / "home").exists()

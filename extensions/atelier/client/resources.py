@@ -22,7 +22,7 @@ from atelier.client.downloads import download, safe_target
 from atelier.client.embedded import find_or_start
 from atelier.client.events import Event, parse_events
 from atelier.client.transport import Transport
-from atelier.errors import NotFound, Unreachable
+from atelier.errors import NotAllowed, NotFound, Unreachable
 from atelier.home import atelier_home
 
 Json = dict[str, Any]
@@ -59,11 +59,23 @@ class Client:
         """The service of a user server (``ATELIER_URL``), else the one of this user's home, started when needed.
 
         Nothing is connected or started before the first call.
+
+        Raises
+        ------
+        NotAllowed
+            ``inside_run``: this is code in a run, which has no way to the service; ``no_token``: a URL without one.
         """
         environ = os.environ if environ is None else environ
         named = address_in(environ)
         if named:
             return cls.at(named)
+        if environ.get("ATELIER_RUN_DIR"):
+            raise NotAllowed(
+                "inside_run",
+                "Code in a run can't call the run service.",
+                hint="Submit from the notebook or a terminal. In a run, models are registered by atelier.export and "
+                "files are kept by atelier.current_run().save.",
+            )
         home = atelier_home(environ)
         return cls(Transport(lambda: find_or_start(home)), behind_hub=False)
 
