@@ -2,67 +2,101 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from atelier.errors import RefusedInput
 from atelier.records import Attempt, Run
+from atelier.service.chunks import Chunks, StreamKey
 from atelier.service.store import Store, parse_points
 from atelier.service.store.streams import Point
-from atelier.storage import BlobStore, RunPaths
+from atelier.storage import BlobStore
 
 MOST_BYTES = 1 << 20
+LONGEST_LINE_BYTES = 4 << 20
+_TRIES = 5
 
 
 @dataclass
 class Streams:
-    """Appends to and reads from the streams ``log`` and ``metrics`` of an attempt."""
+    """Appends to and reads from the streams ``log`` and ``metrics`` of an attempt, in memory that doesn't grow.
+
+    ``scratch`` is a folder for temporary files; the system's own when None.
+    """
 
     store: Store
     blobs: BlobStore
+    scratch: Path | None = None
+    chunks: Chunks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chunks = Chunks(self.blobs)
 
     def append(self, run_id: str, n: int, stream: str, offset: int, data: bytes) -> tuple[int, list[Point]]:
         """Store a chunk and acknowledge it: the stream's size now, and the points that are new.
 
         The bytes are durable before they count, so a crash in between costs a repeat and never a gap.
         """
-        size = self.store.streams.size(run_id, n, stream)
-        if offset != size or not data:
-            return size, []
-        points = parse_points(data) if stream == "metrics" else []
-        self.blobs.write(RunPaths(run_id).chunk(n, stream, offset), data)
-        after = self.store.streams.appended(run_id, n, stream, offset=offset, length=len(data), points=points)
-        return after, points
+        key = StreamKey(run_id, n, stream)
+        with self.chunks.guard(key):
+            size = self.store.streams.size(run_id, n, stream)
+            if offset != size or not data:
+                return size, []
+            points = parse_points(data) if stream == "metrics" else []
+            self.blobs.write(key.chunk(offset), data)
+            self.chunks.add(key, offset)
+            after = self.store.streams.appended(run_id, n, stream, offset=offset, length=len(data), points=points)
+            if after == offset + len(data):
+                self.chunks.merge(key, after)
+            return after, points
 
     def read(self, run_id: str, n: int, stream: str, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes of a stream from ``offset`` on."""
-        paths = RunPaths(run_id)
-        whole = paths.whole(n, stream)
-        if self.blobs.exists(whole):
-            return self.blobs.read(whole, offset, limit)
-        parts: list[bytes] = []
-        for start, key in self._chunks(run_id, n, stream):
-            if limit <= 0:
-                break
-            end = start + self.blobs.size_bytes(key)
-            if end > offset:
-                part = self.blobs.read(key, max(0, offset - start), limit)
-                parts.append(part)
-                limit -= len(part)
-        return b"".join(parts)
+        return b"".join(self.pieces(StreamKey(run_id, n, stream), offset, limit))
 
-    def _chunks(self, run_id: str, n: int, stream: str) -> Iterator[tuple[int, str]]:
-        for key in self.blobs.keys(RunPaths(run_id).chunks(n, stream)):
-            yield int(key.rsplit("/", 1)[1]), key
+    def pieces(self, key: StreamKey, offset: int, limit: int) -> Iterator[bytes]:
+        """The same in pieces of at most `MOST_BYTES`."""
+        while limit > 0 and (part := self._piece(key, offset, min(limit, MOST_BYTES))):
+            yield part
+            offset += len(part)
+            limit -= len(part)
+
+    def _piece(self, key: StreamKey, offset: int, limit: int) -> bytes:
+        for _ in range(_TRIES):
+            if self.blobs.exists(key.whole) and (part := self.blobs.read(key.whole, offset, limit)):
+                return part
+            held = self.chunks.holding(key, offset)
+            if held is None:
+                return b""
+            start, end = held
+            try:
+                return self.blobs.read(
+                    key.chunk(start), offset - start, limit if end is None else min(limit, end - offset)
+                )
+            except FileNotFoundError:  # it was merged or composed meanwhile
+                self.chunks.forget(key)
+        return b""
 
     def compose(self, run_id: str, n: int) -> None:
         """Make each stream of an ended attempt one object; called again it changes nothing."""
         for stream in ("log", "metrics"):
-            paths, size = RunPaths(run_id), self.store.streams.size(run_id, n, stream)
-            if not self.blobs.exists(paths.whole(n, stream)):
-                self.blobs.write(paths.whole(n, stream), self.read(run_id, n, stream, 0, size))
-            self.blobs.delete(paths.chunks(n, stream))
+            key = StreamKey(run_id, n, stream)
+            with self.chunks.guard(key):
+                size = self.store.streams.size(run_id, n, stream)
+                if not self.blobs.exists(key.whole) or self.blobs.size_bytes(key.whole) < size:
+                    self._compose(key, size)
+                self.blobs.delete(key.folder)
+                self.chunks.forget(key)
+
+    def _compose(self, key: StreamKey, size: int) -> None:
+        with tempfile.NamedTemporaryFile(prefix="compose-", dir=self.scratch) as copy:
+            for part in self.pieces(key, 0, size):
+                copy.write(part)
+            copy.flush()
+            self.blobs.put_file(key.whole, Path(copy.name))
 
     def page(self, run: Run, *, attempt: int | None, offset: int, limit: int) -> dict[str, Any]:
         """A piece of a log as text, cut at whole characters, with the offset to go on from."""
@@ -71,7 +105,7 @@ class Streams:
             return {"attempt": 0, "offset": 0, "next": 0, "size": 0, "text": "", "end": run.state.is_final}
         size = chosen.log_size_bytes
         start = max(0, size + offset) if offset < 0 else min(offset, size)
-        data = self.read(run.id, chosen.n, "log", start, min(max(1, limit), MOST_BYTES, max(0, size - start) or 1))
+        data = self.read(run.id, chosen.n, "log", start, min(max(1, limit), MOST_BYTES, max(0, size - start)))
         text, used, skipped = _whole_text(data, is_last=start + len(data) >= size and chosen.state.is_final)
         end = start + used >= size and chosen.state.is_final
         return {
@@ -83,14 +117,27 @@ class Streams:
             "end": end,
         }
 
-    def points(self, run: Run, name: str) -> list[list[Any]]:
+    def points(self, run: Run, name: str) -> Iterator[list[Any]]:
         """Every point of one metric, over all attempts: ``[step, value, time]``."""
-        found: list[list[Any]] = []
         for attempt in run.attempts:
             size = self.store.streams.size(run.id, attempt.n, "metrics")
-            points = parse_points(self.read(run.id, attempt.n, "metrics", 0, size))
-            found += [[point.step, point.value, point.time] for point in points if point.name == name]
-        return found
+            for lines in _whole_lines(self.pieces(StreamKey(run.id, attempt.n, "metrics"), 0, size)):
+                for point in parse_points(lines):
+                    if point.name == name:
+                        yield [point.step, point.value, point.time]
+
+
+def _whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes of a stream, cut at ends of lines; a line longer than `LONGEST_LINE_BYTES` is torn."""
+    rest = b""
+    for part in pieces:
+        lines, newline, tail = part.rpartition(b"\n")
+        if newline:
+            yield rest + lines
+            rest = tail
+        elif len(rest) < LONGEST_LINE_BYTES:
+            rest += part
+    yield rest
 
 
 def pick_attempt(run: Run, n: int | None) -> Attempt | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -104,16 +107,26 @@ def read_log(
     return service.streams.page(run, attempt=attempt, offset=offset, limit=limit)
 
 
-@router.get("/runs/{run_id}/metrics")
+@router.get("/runs/{run_id}/metrics", response_model=None)
 def read_metrics(
     run_id: str, service: Parts, user: User, name: str | None = None, full: bool = False
-) -> dict[str, Any]:
+) -> dict[str, Any] | StreamingResponse:
     """All curves, thinned out; or every point of one metric with ``name`` and ``full``."""
     run = service.runs.resolve(user.owner, run_id)
     if full and name is not None:
-        return {"points": service.streams.points(run, name)}
+        return StreamingResponse(_points_json(service.streams.points(run, name)), media_type="application/json")
     found = service.store.streams.curves(run.id)
     return {"names": found if name is None else {key: curve for key, curve in found.items() if key == name}}
+
+
+def _points_json(points: Iterator[list[Any]]) -> Iterator[bytes]:
+    """``{"points": […]}`` as it is read, a thousand points a piece."""
+    yield b'{"points": ['
+    between = ""
+    while some := list(islice(points, 1000)):
+        yield (between + json.dumps(some, allow_nan=False)[1:-1]).encode()
+        between = ", "
+    yield b"]}"
 
 
 @router.get("/runs/{run_id}/artifacts", response_model=Page)
@@ -157,7 +170,7 @@ async def watch_run(
     run_id: str, service: Parts, user: User, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """Changes of one run as server-sent events, from the present state on."""
-    run = service.runs.resolve(user.owner, run_id)
+    run = await asyncio.to_thread(service.runs.resolve, user.owner, run_id)
     return _stream(service, user, run.id, last_event_id)
 
 
@@ -168,7 +181,7 @@ async def watch(service: Parts, user: User, last_event_id: Annotated[str | None,
 
 
 def _stream(service: Parts, user: User, run_id: str | None, last_event_id: str | None) -> StreamingResponse:
-    after = int(last_event_id) if last_event_id and last_event_id.isdecimal() else None
+    after = int(last_event_id[:18]) if last_event_id and last_event_id.isdecimal() else None
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     body = service.feed.watch(user.owner, run_id, after)
     return StreamingResponse(body, media_type="text/event-stream", headers=headers)
