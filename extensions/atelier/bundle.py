@@ -31,6 +31,7 @@ from atelier.exclusions import (
     is_worth_a_word,
 )
 from atelier.gitstate import GitState, git_state
+from atelier.home import atelier_home
 from atelier.ignorefile import IgnoreFile
 from atelier.quantities import format_bytes
 from atelier.records import Work, WorkKind
@@ -81,9 +82,9 @@ def plan_bundle(
 
     The root is the git top level where git tracks the work, else the work's folder. From it come the files that git
     tracks, or else all files below minus what ``.gitignore`` names; always minus ``.atelierignore``, hidden files,
-    credentials and caches. The work, the local modules it imports, ``requirements.txt`` beside it and what
-    ``include`` names are added. Where the root is the home folder (or above it, or a folder for temporary files) only
-    these are taken, and small files that the code names.
+    credentials, caches and Atelier's own state. The work, the local modules it imports, ``requirements.txt`` beside it
+    and what ``include`` names are added. Where the root is the home folder (or above it, or a folder for temporary
+    files) only these are taken, and small files that the code names.
 
     Parameters
     ----------
@@ -135,6 +136,7 @@ class _Planner:
         self._warnings: list[str] = []
         self._left_behind: dict[str, list[str]] = {}
         self._real_folders: dict[str, Path] = {}
+        self._state = self._name_of(atelier_home().resolve())
 
     def plan(self, limit_bytes: int) -> BundlePlan:
         is_file = self._found.kind in {WorkKind.NOTEBOOK, WorkKind.SCRIPT}
@@ -252,6 +254,9 @@ class _Planner:
         except UnicodeEncodeError:
             self._leave("files whose names are not UTF-8", name.encode("utf-8", "backslashreplace").decode())
             return True
+        if self._state not in {None, "."} and f"{name}/".startswith(f"{self._state}/"):
+            self._leave("Atelier's own state", name)
+            return True
         if is_credential(name):
             self._leave("files that are named like credentials", name)
             return True
@@ -307,6 +312,7 @@ def _walk(root: Path) -> Iterator[str]:
     """Files below a folder that no rule leaves out, links among them; ends soon after `MAX_FILES`."""
     rules = IgnoreRules(root)
     count = 0
+    state = {atelier_home(), atelier_home().resolve()}
     for folder, folders, files in os.walk(root, followlinks=False):
         base = _posix(os.path.relpath(folder, root))
         here = "" if base == "." else f"{base}/"
@@ -315,7 +321,12 @@ def _walk(root: Path) -> Iterator[str]:
             path = Path(folder, name)
             if path.is_symlink():
                 files.append(name)
-            elif not (name.startswith(".") or is_cache_folder(path) or rules.ignores(here + name, is_folder=True)):
+            elif not (
+                name.startswith(".")
+                or path in state
+                or is_cache_folder(path)
+                or rules.ignores(here + name, is_folder=True)
+            ):
                 kept.append(name)
         folders[:] = kept
         for name in files:

@@ -59,7 +59,9 @@ def holds_private_key(source: Path, size_bytes: int) -> bool:
 
 
 def is_cache_folder(folder: Path) -> bool:
-    """Whether a folder is a cache or a Python environment."""
+    """Whether a folder is a cache, a Python environment, or the home of a run service."""
+    if (folder / "run" / "service.json").exists():
+        return True
     if folder.name in {"venv", "env"}:
         return (folder / "pyvenv.cfg").exists()
     return folder.name in CACHE_FOLDERS or folder.name.endswith(".egg-info") or (folder / "pyvenv.cfg").exists()

@@ -78,6 +78,32 @@ class TestPlanOfAFolder:
         (tmp_path / ".gitignore").write_text("*\n")
         assert names(planned(tmp_path)) == {"train.py", "local.py", "requirements.txt"}
 
+    @pytest.mark.parametrize("tracked", [False, True])
+    def test_never_the_state_of_atelier(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked: bool) -> None:
+        state = ("secrets/user", "blobs/ab/x", "envs/a/lib/y.py", "db/service.db")
+        tree(tmp_path, "train.py", "state.txt", *(f"state/{name}" for name in state))
+        (tmp_path / "linked.txt").symlink_to(tmp_path / "state/blobs/ab/x")
+        if tracked:
+            git(tmp_path, "init")
+            git(tmp_path, "add", ".")
+        monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "state"))
+        assert names(planned(tmp_path)) == {"train.py", "state.txt"}
+        asked = planned(tmp_path, include=["state/blobs", "state/db/service.db"])
+        assert names(asked) == {"train.py", "state.txt"}
+        assert "Left out Atelier's own state: state/" in "\n".join(asked.warnings)
+
+    def test_not_the_state_of_another_service(self, tmp_path: Path) -> None:
+        tree(tmp_path, "train.py", "other/run/service.json", "other/blobs/x")
+        assert names(planned(tmp_path)) == {"train.py"}
+
+    def test_a_work_below_the_state_is_taken_like_any_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Homes of further users lie there."""
+        monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+        tree(tmp_path / "users/bob", "train.py", "beside.py")
+        assert names(planned(tmp_path / "users/bob")) == {"train.py", "beside.py"}
+
     def test_include_and_exclude(self, tmp_path: Path) -> None:
         tree(tmp_path, "train.py", "a.py", "data/x.csv", "data/deep/y.csv", "data/z.txt", "out/o.bin")
         (tmp_path / ".gitignore").write_text("data/\nout/\n")
