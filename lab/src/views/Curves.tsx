@@ -29,7 +29,7 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
     );
   }
   return (
-    <section className="at-curves" aria-label="Metrics">
+    <div role="group" className="at-curves" aria-label="Metrics">
       <div className="at-toolbar">
         <Button kind="bare" icon={picking ? 'down' : 'next'} expanded={picking} onClick={() => setPicking(!picking)}>
           Metrics {names.filter(isShown).length} of {names.length}
@@ -65,7 +65,7 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
         ))}
       </div>
       {groups.length === 0 && <Empty title="No metric is picked" />}
-    </section>
+    </div>
   );
 }
 

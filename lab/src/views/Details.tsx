@@ -10,7 +10,7 @@ export function Details(props: { run: Run; now: number }): JSX.Element {
   const { run, now } = props;
   const params = Object.entries(run.spec.params);
   return (
-    <section className="at-details" aria-label="Details">
+    <div role="group" className="at-details" aria-label="Details">
       <Group title="Parameters">
         {params.length === 0 && <p className="at-quiet">None given: the values in the code.</p>}
         <Pairs
@@ -32,7 +32,7 @@ export function Details(props: { run: Run; now: number }): JSX.Element {
           {warning}
         </p>
       ))}
-    </section>
+    </div>
   );
 }
 
@@ -64,7 +64,7 @@ function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
   return (
     <div className="at-group at-group-wide">
       <h4 className="at-group-title">Attempts</h4>
-      <div className="at-scroll" tabIndex={0} role="region" aria-label="Attempts">
+      <div className="at-scroll" tabIndex={0} role="group" aria-label="Attempts">
         <table className="at-table">
           <thead>
             <tr>

@@ -31,7 +31,7 @@ export function Files(props: { run: Run; artifacts: Artifact[] | null; live: boo
     props.artifacts?.some(one => one.kind === kind)
   );
   return (
-    <section className="at-files" aria-label="Files">
+    <div role="group" className="at-files" aria-label="Files">
       {kinds.map(kind => (
         <div key={kind}>
           <h4 className="at-group-title">{KINDS[kind]}</h4>
@@ -45,7 +45,7 @@ export function Files(props: { run: Run; artifacts: Artifact[] | null; live: boo
           </ul>
         </div>
       ))}
-    </section>
+    </div>
   );
 }
 

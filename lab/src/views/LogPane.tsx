@@ -22,7 +22,7 @@ export function LogPane(props: { id: string; attempts: Attempt[]; live: boolean 
   );
   const [following, setFollowing] = useState(true);
   return (
-    <section className="at-log" aria-label="Log">
+    <div role="group" className="at-log" aria-label="Log">
       <div className="at-toolbar">
         <span className="at-quiet">{sizeText(log)}</span>
         <div className="at-switches">
@@ -39,7 +39,7 @@ export function LogPane(props: { id: string; attempts: Attempt[]; live: boolean 
       </div>
       {log.error && <ErrorNotice error={log.error} onRetry={() => store.earlier()} />}
       <Lines lines={log.lines} following={following} setFollowing={setFollowing} empty={emptyText(log, props.live)} />
-    </section>
+    </div>
   );
 }
 
@@ -105,7 +105,15 @@ function Lines(props: LinesProps): JSX.Element {
   const first = Math.max(0, Math.floor(top / LINE_PX) - BEYOND);
   const last = Math.min(lines.length, Math.ceil((top + height) / LINE_PX) + BEYOND);
   return (
-    <div ref={box} className="at-lines" tabIndex={0} role="region" aria-label="Text of the log" onScroll={scrolled}>
+    <div
+      ref={box}
+      className="at-lines"
+      tabIndex={0}
+      role="log"
+      aria-live="off"
+      aria-label="Text of the log"
+      onScroll={scrolled}
+    >
       {lines.length === 0 ? (
         <p className="at-quiet at-log-empty">{props.empty}</p>
       ) : (

@@ -107,7 +107,7 @@ function Format(props: { format: FormatReport }): JSX.Element {
   const { format } = props;
   const title = FORMATS[format.name] ?? format.name;
   return (
-    <section className="at-format" aria-label={title}>
+    <div role="group" className="at-format" aria-label={title}>
       <div className="at-format-head">
         <h4>{title}</h4>
         {format.sizeBytes !== null && <span className="at-quiet">{bytesText(format.sizeBytes)}</span>}
@@ -122,7 +122,7 @@ function Format(props: { format: FormatReport }): JSX.Element {
       <p className="at-quiet at-format-foot">
         {[speedText(format), toleranceText(format)].filter(Boolean).join(' · ')}
       </p>
-    </section>
+    </div>
   );
 }
 
@@ -130,7 +130,7 @@ function Parity(props: { format: FormatReport; title: string }): JSX.Element {
   const { batches, latencies } = props.format;
   const timed = latencies.length > 0;
   return (
-    <div className="at-scroll" tabIndex={0} role="region" aria-label={`Comparison of ${props.title} with its source`}>
+    <div className="at-scroll" tabIndex={0} role="group" aria-label={`Comparison of ${props.title} with its source`}>
       <table className="at-table at-numbers">
         <thead>
           <tr>

@@ -43,7 +43,7 @@ export function RunList(props: RunListProps): JSX.Element {
     }
   };
   return (
-    <section className="at-list" aria-label="Runs" data-testid="atelier-runs">
+    <div role="group" className="at-list" aria-label="Runs" data-testid="atelier-runs">
       <ListHead store={store} data={data} />
       <ConnectionNotice heardAt={null} />
       {data.error && <ErrorNotice error={data.error} onRetry={() => void store.refresh()} />}
@@ -81,7 +81,7 @@ export function RunList(props: RunListProps): JSX.Element {
         </table>
       )}
       {(data.next !== null || data.trail.length > 1) && <Paging store={store} data={data} />}
-    </section>
+    </div>
   );
 }
 

@@ -217,7 +217,7 @@ function ErrorCard(props: { report: ErrorReport }): JSX.Element {
     report.line === null ? '' : `line ${report.line}`
   ];
   return (
-    <section className="at-error" aria-label="Error">
+    <div role="group" className="at-error" aria-label="Error">
       <p className="at-error-title">
         <strong>{report.kind}</strong>
         {report.message && `: ${report.message}`}
@@ -226,7 +226,7 @@ function ErrorCard(props: { report: ErrorReport }): JSX.Element {
       <pre className="at-trace" tabIndex={0} aria-label="Traceback">
         {report.traceback}
       </pre>
-    </section>
+    </div>
   );
 }
 

@@ -75,7 +75,7 @@ describe('a run', () => {
     };
     const attempts = [makeAttempt({ state: 'failed', error: report, ended_at: '2026-11-24T10:00:09Z' })];
     await showRun(makeRun({ state: 'failed', attempts, ended_at: '2026-11-24T10:00:09Z' }));
-    const card = within(screen.getByRole('region', { name: 'Error' }));
+    const card = within(screen.getByRole('group', { name: 'Error' }));
     expect(card.getByText(/<b>bad<\/b>/)).toBeTruthy();
     expect(card.getByText('cell 4 · train.ipynb · line 7')).toBeTruthy();
     expect(card.getByText('line <script>')).toBeTruthy();

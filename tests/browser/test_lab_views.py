@@ -1,0 +1,206 @@
+"""Runs in a real JupyterLab over a real service: submitted by the button, watched live, found again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.cli_driver import service_pid, wait_for
+from tests.lab_driver import TOKEN, Lab, browser_page, running_browser, running_lab, start_service, violations
+
+pytestmark = pytest.mark.timeout(180)
+
+THEMES = ("JupyterLab Light", "JupyterLab Dark")
+PANEL = "#atelier-runs"
+OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .at-root"
+TRAINS = """
+import time
+import atelier
+job = atelier.current_run()
+for step in range(epochs):
+    time.sleep(pause_s)
+    job.log(step=step, loss=2 / (step + 1), val_loss=2.2 / (step + 1))
+    job.progress(step + 1, total=epochs)
+    print(f"\\x1b[32mepoch\\x1b[0m {step}", flush=True)
+open("model.pt", "wb").write(b"weights" * 100)
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=30_000)
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running_lab() as lab:
+        lab.notebook("train.ipynb", TRAINS, parameters="epochs = 6\npause_s = 0.3")
+        lab.notebook("long.ipynb", TRAINS, parameters="epochs = 2000\npause_s = 0.3")
+        lab.notebook("bad.ipynb", "def inner(n):\n    return 1 / n\ninner(0)", parameters="x = 1")
+        lab.notebook("show.ipynb", "import atelier\natelier.widgets.RunView('last')", "atelier.widgets.RunList()")
+        start_service(lab)
+        yield lab
+
+
+@pytest.fixture
+def page(browser: Browser, lab: Lab) -> Iterator[Page]:
+    lab.troubles.clear()
+    with browser_page(browser, lab) as page:
+        page.set_default_timeout(30_000)
+        yield page
+    assert lab.troubles == []
+
+
+def ask(lab: Lab, path: str, *, method: str = "GET") -> Any:
+    """What the server answers about the runs, past the page."""
+    url = f"http://127.0.0.1:{lab.port}/atelier/{path}"
+    answer = httpx.request(method, url, headers={"Authorization": f"token {TOKEN}"}, timeout=30)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def newest(lab: Lab) -> dict[str, Any]:
+    run: dict[str, Any] = ask(lab, "api/v1/runs?limit=1")["items"][0]
+    return run
+
+
+def command(page: Page, name: str) -> None:
+    page.evaluate("name => { window.jupyterapp.commands.execute(name) }", name)
+
+
+def press_run_in_background(page: Page) -> None:
+    page.locator(".jp-NotebookPanel:visible [data-jp-item-name='atelier-run']").click()
+
+
+def run_cell(page: Page, index: int) -> Locator:
+    """Runs a cell of the notebook in front; the view in its output."""
+    page.evaluate(
+        """index => {
+          window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+          window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        index,
+    )
+    view = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(".at-root")
+    expect(view).to_be_visible(timeout=60_000)
+    return view
+
+
+def state(view: Locator) -> Locator:
+    return view.get_by_test_id("atelier-run-state")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_notebook_runs_in_the_background_and_is_watched(lab: Lab, page: Page, theme: str) -> None:
+    name = theme[-5:].strip().lower()
+    lab.open(page, "train.ipynb", theme=theme)
+    command(page, "atelier:show-runs")
+    panel = page.locator(PANEL)
+    before = {run["id"] for run in ask(lab, "api/v1/runs")["items"]}
+    press_run_in_background(page)
+    expect(page.locator(".Toastify__toast")).to_contain_text("train")
+    expect(page.get_by_test_id("atelier-status")).to_contain_text("1 running")
+    run = newest(lab)
+    assert run["id"] not in before
+    panel.locator(f"[title$='{run['id']}']").click()
+    expect(state(panel)).to_have_text("Running")
+    expect(panel.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "1 of 6, time left unknown")
+    expect(panel.get_by_role("slider", name="loss by step")).to_be_visible()
+    expect(panel.get_by_role("log", name="Text of the log")).to_contain_text("epoch 2")
+    lab.picture(panel, f"panel-running-{name}")
+    assert violations(page, PANEL) == []
+
+    expect(state(panel)).to_have_text("Done")
+    expect(page.locator(".Toastify__toast")).to_contain_text("train: done after")
+    expect(page.get_by_test_id("atelier-status")).to_have_text("No runs")
+    assert newest(lab)["state"] == "succeeded"
+    slider = panel.get_by_role("slider", name="loss by step")
+    expect(slider).to_have_attribute("aria-valuetext", "step 5: loss 0.3333, val_loss 0.3667")
+    assert newest(lab)["metrics"]["loss"] == pytest.approx(1 / 3)
+    panel.get_by_role("tab", name="Files").click()
+    (lab.work / "model.pt").unlink(missing_ok=True)
+    panel.get_by_role("button", name="Copy model.pt back beside the notebook").click()
+    expect(panel.get_by_text("Copied")).to_be_visible()
+    assert (lab.work / "model.pt").read_bytes() == b"weights" * 100
+    lab.picture(panel, f"panel-files-{name}")
+    assert violations(page, PANEL) == []
+    with page.expect_download() as download:
+        panel.get_by_role("link", name="Download model.pt").click()
+    assert download.value.path().read_bytes() == b"weights" * 100
+
+
+def test_what_was_submitted_wrong_or_fails_is_told_in_words(lab: Lab, page: Page) -> None:
+    lab.open(page, "bad.ipynb")
+    press_run_in_background(page)
+    expect(page.locator(".Toastify__toast")).to_contain_text("ZeroDivisionError")
+    page.locator(".Toastify__toast").get_by_text("Show", exact=True).click()
+    panel = page.locator(PANEL)
+    expect(state(panel)).to_have_text("Failed")
+    card = panel.get_by_role("group", name="Error")
+    expect(card).to_contain_text("ZeroDivisionError: division by zero")
+    expect(card).to_contain_text("return 1 / n")
+    assert "atelier" not in card.inner_text()
+    lab.picture(panel, "panel-failed")
+    assert violations(page, PANEL) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_views_come_back_without_kernel_and_without_trust(lab: Lab, page: Page, theme: str) -> None:
+    name = theme[-5:].strip().lower()
+    lab.open(page, "show.ipynb", theme=theme)
+    view, listed = run_cell(page, 0), run_cell(page, 1)
+    expect(state(view)).not_to_have_text("")
+    listed.get_by_role("button", name="bad").first.click()
+    expect(listed.get_by_test_id("atelier-run")).to_contain_text("ZeroDivisionError")
+    lab.picture(listed, f"list-{name}")
+    assert violations(page, OUTPUT) == []
+    command(page, "docmanager:save")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+    page.evaluate(
+        """() => { for (const cell of window.jupyterapp.shell.currentWidget.content.model.cells) cell.trusted = false }"""
+    )
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp")
+    shown = page.locator(f"{OUTPUT} >> [data-testid=atelier-run]").first
+    expect(shown).to_be_visible(timeout=60_000)
+    run = ask(lab, f"api/v1/runs/{shown.get_attribute('data-run')}")
+    words = {"succeeded": "Done", "failed": "Failed"}
+    expect(state(shown)).to_have_text(words[run["state"]])
+
+
+def test_a_dead_service_is_told_and_found_again_and_the_run_went_on(lab: Lab, page: Page) -> None:
+    lab.open(page, "long.ipynb")
+    press_run_in_background(page)
+    command(page, "atelier:show-runs")
+    panel = page.locator(PANEL)
+    panel.get_by_role("button", name="long").first.click()
+    expect(panel.get_by_role("log", name="Text of the log")).to_contain_text("epoch 1")
+    pid = service_pid(lab.home)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    expect(panel.get_by_text("The run service does not answer.")).to_be_visible()
+    expect(panel).to_contain_text("Shown is the state of")
+    expect(page.get_by_test_id("atelier-status")).to_have_text("Runs: not reachable")
+    lab.picture(panel, "panel-service-away")
+    assert violations(page, PANEL) == []
+    start_service(lab)
+    panel.get_by_role("button", name="Try now").click()
+    expect(panel.get_by_text("The run service does not answer.")).to_have_count(0)
+    expect(state(panel)).to_have_text("Running")
+    done = newest(lab)["progress"]["done"]
+    wait_for(lambda: newest(lab)["progress"]["done"] > done, "more progress after the service's death")
+    panel.get_by_role("button", name="Cancel").click()
+    panel.get_by_role("button", name="Cancel run").click()
+    expect(state(panel)).to_have_text("Cancelled")
+    assert newest(lab)["state"] == "cancelled"
+    # what the page asked for while nobody could answer
+    lab.troubles[:] = [trouble for trouble in lab.troubles if "503" not in trouble]
