@@ -50,8 +50,14 @@ def test_a_script_is_followed_to_its_end(there: Terminal) -> None:
 
 
 def test_each_command_gives_one_document(there: Terminal) -> None:
-    record = there.json("submit", "hello.py", "--wait")
+    limits = ("--timeout", "2h", "--queue-timeout", "1d", "--stall-timeout", "30m")
+    record = there.json("submit", "hello.py", "--wait", *limits)
     assert record["state"] == "succeeded"
+    assert [record["spec"][f"{name}_s"] for name in ("timeout", "queue_timeout", "stall_timeout")] == [
+        7200,
+        86400,
+        1800,
+    ]
     run_id = record["id"]
     assert there.json("show", run_id)["id"] == run_id
     assert there.json("logs", run_id) == {"run": run_id, "attempt": 1, "text": "hello\n"}

@@ -134,6 +134,7 @@ def _submit(add: _Adder) -> None:
     submit.add_argument("--retries", type=int, default=0, help="new attempts after a failure (0)")
     submit.add_argument("--timeout", metavar="TIME", help="limit for running, all attempts together, as 2h")
     submit.add_argument("--queue-timeout", metavar="TIME", help="limit for waiting in the queue, as 1d")
+    submit.add_argument("--stall-timeout", metavar="TIME", help="limit for being silent: no output, no metric; as 30m")
     submit.add_argument("--name", help="what lists show")
     submit.add_argument("--project", help="whose it is (your own)")
     submit.add_argument("--data", action="append", default=[], metavar="NAME[@VERSION]", help="a dataset that it reads")

@@ -53,6 +53,7 @@ def _prepared(options: Namespace) -> Submission:
         retries=options.retries,
         timeout=options.timeout,
         queue_timeout=options.queue_timeout,
+        stall_timeout=options.stall_timeout,
         name=options.name,
         project=options.project,
         data=options.data,
