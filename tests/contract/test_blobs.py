@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -65,6 +66,14 @@ class TestFilesystemBlobs(BlobStoreContract):
             assert len(data) == 8 << 20
             assert set(data) == {data[0]}
             assert list(blobs.keys("key")) == []
+        part = blobs.root / "uploads" / ".part-left"
+        part.parent.mkdir()
+        part.write_bytes(b"half")
+        assert blobs.expire("uploads", 60) == 0
+        assert part.exists()
+        os.utime(part, (0, 0))
+        assert blobs.expire("uploads", 60) == 0
+        assert not part.exists()
 
 
 class TestObjectBlobs(BlobStoreContract):

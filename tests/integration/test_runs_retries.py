@@ -61,10 +61,20 @@ def test_a_killed_run_goes_on_from_its_checkpoint(service: Service, tmp_path: Pa
     ]
 
 
+def test_only_the_last_three_checkpoints_keep_their_files(service: Service, tmp_path: Path) -> None:
+    code = TRAIN.replace("range(start + 1, 4)", "range(start + 1, 7)")
+    run_id = begin(service, tmp_path, code)
+    checkpoints = service.home / "blobs/runs" / run_id / "checkpoints"
+    wait_for((checkpoints / "1-step-0000000002/MANIFEST.sha256").exists, "the checkpoint of step 2")
+    (tmp_path / "gate").touch()
+    assert service.wait(run_id).state == "succeeded", service.log(run_id)
+    assert sorted(path.name for path in checkpoints.iterdir()) == [f"2-step-000000000{step}" for step in (4, 5, 6)]
+
+
 def test_a_torn_checkpoint_is_passed_over_and_named(service: Service, tmp_path: Path) -> None:
     run_id = begin(service, tmp_path)
     checkpoints = service.home / "blobs/runs" / run_id / "checkpoints"
-    newest = checkpoints / "step-0000000002/state.json"
+    newest = checkpoints / "1-step-0000000002/state.json"
     wait_for(lambda: (newest.parent / "MANIFEST.sha256").exists() and newest.exists(), "the checkpoint of step 2")
     newest.write_bytes(newest.read_bytes()[:-3])
     (tmp_path / "gate").touch()

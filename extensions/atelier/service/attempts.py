@@ -100,13 +100,14 @@ class AttemptManager:
             },
             "checkpoints": [
                 {
-                    "step": step,
+                    "step": kept.step,
                     "files": [
-                        file | {"url": self.blobs.read_url(f"{paths.checkpoint(step)}/{file['path']}")}
-                        for file in files
+                        file
+                        | {"url": self.blobs.read_url(f"{paths.checkpoint(kept.attempt, kept.step)}/{file['path']}")}
+                        for file in kept.files
                     ],
                 }
-                for step, files, _ in self.store.artifacts.checkpoints(run.id)
+                for kept in self.store.artifacts.checkpoints(run.id)
             ],
         }
 
@@ -217,16 +218,18 @@ class AttemptManager:
     def place_checkpoint(self, agent: AgentCaller, step: int, path: str) -> str:
         """Where a checkpoint's file goes."""
         self._live(agent)
-        return self.blobs.write_url(f"{RunPaths(agent.run_id).checkpoint(step)}/{checked_path(path)}")
+        return self.blobs.write_url(f"{RunPaths(agent.run_id).checkpoint(agent.n, step)}/{checked_path(path)}")
 
     def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport]) -> None:
-        """Publish a checkpoint whose files are all stored."""
+        """Publish a checkpoint whose files are all stored; the files of older ones that are kept no more go."""
         self._live(agent)
-        folder = RunPaths(agent.run_id).checkpoint(step)
+        paths = RunPaths(agent.run_id)
+        folder = paths.checkpoint(agent.n, step)
         for file in files:
             self._check_stored(f"{folder}/{checked_path(file.path)}", file)
         listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
-        self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing)
+        for old in self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing):
+            self.blobs.delete(paths.checkpoint(old.attempt, old.step))
 
     def _check_stored(self, key: str, file: FileReport) -> None:
         if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,23 @@ class BlobStore(ABC):
     @abstractmethod
     def write_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         """A URL to which ``key`` can be written without asking the service."""
+
+    @abstractmethod
+    def age_s(self, key: str) -> float:
+        """Seconds since ``key`` was written; a copy may be as old as what it was copied from."""
+
+    def expire(self, prefix: str, age_s: float) -> int:
+        """Remove all keys below a prefix that are older than that; how many there were.
+
+        What is written again is as young as its last write. Called again, or by several at once, it removes the rest.
+        """
+        removed = 0
+        for key in self.keys(prefix):
+            with contextlib.suppress(FileNotFoundError):  # another one removes it too
+                if self.age_s(key) > age_s:
+                    self.delete(key)
+                    removed += 1
+        return removed
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of ``key`` from ``offset`` on, at most ``length`` of them."""

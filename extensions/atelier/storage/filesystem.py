@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -55,11 +56,14 @@ class FilesystemBlobs(BlobStore):
             return self.path(key).open("rb")
 
     def size_bytes(self, key: str) -> int:
+        return self._status(key).st_size
+
+    def _status(self, key: str) -> os.stat_result:
         with _only_files(key):
             status = self.path(key).stat()
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(key)
-        return status.st_size
+        return status
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
@@ -95,6 +99,18 @@ class FilesystemBlobs(BlobStore):
                 shutil.rmtree(path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
+
+    def age_s(self, key: str) -> float:
+        return time.time() - self._status(key).st_mtime
+
+    def expire(self, prefix: str, age_s: float) -> int:
+        """The same; what a killed writer has left goes too."""
+        removed = super().expire(prefix, age_s)
+        for part in list(self.path(prefix).rglob(f"{PART}*")):
+            with contextlib.suppress(FileNotFoundError):  # its writer was only slow
+                if time.time() - part.stat().st_mtime > age_s:
+                    part.unlink()
+        return removed
 
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         return self.path(key).as_uri()

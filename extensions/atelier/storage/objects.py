@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from atelier.errors import Unavailable
+from atelier.quantities import utcnow
 from atelier.storage.base import BlobStore, checked_key
 
 
@@ -74,6 +76,12 @@ class ObjectBlobs(BlobStore):
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         return bytes(self._fs.cat_file(self._name(key), offset, None if length is None else offset + length))
+
+    def age_s(self, key: str) -> float:
+        self._info(key)
+        moment: datetime = self._fs.modified(self._name(key))
+        written = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return (utcnow() - written).total_seconds()
 
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         return self._signed(key, lifetime_s, "get_object")

@@ -57,8 +57,9 @@ class RunPaths:
     def artifact(self, path: str) -> str:
         return f"{self.root}/artifacts/{checked_path(path)}"
 
-    def checkpoint(self, step: int) -> str:
-        return f"{self.root}/checkpoints/step-{step:010d}"
+    def checkpoint(self, n: int, step: int) -> str:
+        """An attempt's own folder: a later one that dies at the same step can't tear what this one has published."""
+        return f"{self.root}/checkpoints/{n}-step-{step:010d}"
 
 
 def owner_key(owner: str) -> str:
@@ -66,9 +67,12 @@ def owner_key(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()[:24]
 
 
+UPLOADS = "uploads"
+
+
 def upload_key(owner: str, sha256: str) -> str:
     """An upload of one owner, by content: others can't see whether it exists."""
-    return f"uploads/{owner_key(owner)}/{sha256}"
+    return f"{UPLOADS}/{owner_key(owner)}/{sha256}"
 
 
 def model_key(owner: str, name: str, version: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,7 +92,13 @@ class BlobStoreContract:
         blobs.write("folder/inside", b"x")
         for key in ("nothing", "folder", "folder/inside/deeper", "folder/insid"):
             assert not blobs.exists(key)
-            for look in (blobs.open, blobs.size_bytes, blobs.read, lambda key: blobs.copy(key, "elsewhere")):
+            for look in (
+                blobs.open,
+                blobs.size_bytes,
+                blobs.age_s,
+                blobs.read,
+                lambda key: blobs.copy(key, "elsewhere"),
+            ):
                 with pytest.raises(FileNotFoundError):
                     look(key)
         assert not blobs.exists("elsewhere")
@@ -105,7 +112,8 @@ class BlobStoreContract:
             lambda: blobs.write(key, b"x"), lambda: blobs.put_file(key, source), lambda: blobs.open(key),
             lambda: blobs.read(key), lambda: blobs.size_bytes(key), lambda: blobs.exists(key),
             lambda: list(blobs.keys(key)), lambda: blobs.copy(key, "x"), lambda: blobs.copy("good", key),
-            lambda: blobs.delete(key), lambda: blobs.read_url(key), lambda: blobs.write_url(key),
+            lambda: blobs.delete(key), lambda: blobs.age_s(key), lambda: blobs.expire(key, 0),
+            lambda: blobs.read_url(key), lambda: blobs.write_url(key),
         ]  # fmt: skip
         for use in uses:
             with pytest.raises(InternalError) as caught:
@@ -157,6 +165,23 @@ class BlobStoreContract:
         blobs.copy("a", "deep/er/b")
         blobs.delete("a")
         assert blobs.read("deep/er/b") == b"second"
+
+    # -- age ------------------------------------------------------------------------------------------------------
+    def test_what_is_old_expires_and_nothing_else(self, blobs: BlobStore) -> None:
+        for key in ("uploads/ann/old", "uploads/ann/kept", "uploads/bob/old", "runs/old", "uploads2/old"):
+            blobs.write(key, b"x")
+        time.sleep(1.2)
+        blobs.write("uploads/ann/kept", b"written again")
+        blobs.write("uploads/ann/new", b"x")
+        assert blobs.age_s("uploads/ann/old") > 1 > blobs.age_s("uploads/ann/new") >= 0
+        assert blobs.expire("uploads", 60) == 0
+        assert blobs.expire("uploads", 1) == 2
+        assert blobs.expire("uploads", 1) == 0
+        assert blobs.expire("nowhere", 0) == 0
+        assert list(blobs.keys("uploads")) == ["uploads/ann/kept", "uploads/ann/new"]
+        assert blobs.read("uploads/ann/kept") == b"written again"
+        assert blobs.exists("runs/old")
+        assert blobs.exists("uploads2/old")
 
     # -- at once --------------------------------------------------------------------------------------------------
     def test_readers_see_one_writers_whole_bytes(self, blobs: BlobStore) -> None:

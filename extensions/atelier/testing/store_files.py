@@ -8,9 +8,9 @@ import pytest
 
 from atelier.errors import NotFound
 from atelier.quantities import utcnow
-from atelier.records import Artifact
-from atelier.service.store import Store
-from atelier.testing.samples import DONE, running
+from atelier.records import Artifact, AttemptState, Reason
+from atelier.service.store import Outcome, Store
+from atelier.testing.samples import DONE, claimed, due_now, running
 
 
 def artifact(path: str, size_bytes: int = 1, *, attempt: int = 1) -> Artifact:
@@ -79,9 +79,27 @@ class FilesSuite:
         for step in (2, 10, 9):
             store.artifacts.add_checkpoint(claim.run_id, claim.n, step, files)
         store.artifacts.add_checkpoint(claim.run_id, claim.n, 10, [])
-        found = [(step, kept) for step, kept, _ in store.artifacts.checkpoints(claim.run_id)]
+        found = [(one.step, one.files) for one in store.artifacts.checkpoints(claim.run_id)]
         assert found == [(10, []), (9, files), (2, files)]
         assert store.artifacts.checkpoints("r-aaaaaaaaaa") == []
+
+    def test_the_three_checkpoints_that_were_published_last_are_kept(self, store: Store) -> None:
+        claim = running(store, retries=1)
+
+        def add(n: int, step: int) -> list[tuple[int, int]]:
+            gone = store.artifacts.add_checkpoint(claim.run_id, n, step, [])
+            return [(one.attempt, one.step) for one in gone]
+
+        assert [add(1, step) for step in (10, 20, 30, 40, 50)] == [[], [], [], [(1, 10)], [(1, 20)]]
+        assert add(1, 50) == [], "the files of what was published again are its own"
+        store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.LOST, Reason.AGENT_LOST))
+        due_now(store, claim.run_id)
+        second = claimed(store)
+        store.runs.started(second.run_id, second.n, None)
+        assert add(2, 50) == [(1, 50)]
+        assert add(2, 5) == [(1, 30)]
+        kept = [(one.attempt, one.step) for one in store.artifacts.checkpoints(claim.run_id)]
+        assert kept == [(2, 50), (1, 40), (2, 5)]
 
     # -- models ---------------------------------------------------------------------------------------------------
     def test_versions_count_up_by_name_and_owner(self, store: Store) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, UnaryExpression, delete, func, insert, select, update
 
 from atelier.errors import NotFound
 from atelier.quantities import utcnow
@@ -16,6 +17,18 @@ from atelier.service.store.assembly import artifact_of, model_of
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import live_pair
 from atelier.service.store.schema import aliases, artifacts, checkpoints, counters, models, runs
+
+MOST_CHECKPOINTS = 3
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """A checkpoint whose files (``path``, ``size_bytes``, ``sha256``) an attempt has stored whole."""
+
+    step: int
+    attempt: int
+    files: list[dict[str, Any]]
+    created_at: datetime
 
 
 class ArtifactStore:
@@ -66,20 +79,33 @@ class ArtifactStore:
         with self._db.read() as connection:
             return int(connection.execute(query).scalar() or 0)
 
-    def add_checkpoint(self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]]) -> None:
-        """Publish a checkpoint whose files are all stored; one of the same step is replaced."""
+    def add_checkpoint(
+        self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]]
+    ) -> list[PublishedCheckpoint]:
+        """Publish a checkpoint whose files are all stored; those that are published no more, for their files to go.
+
+        One of the same step is replaced, and of all only the `MOST_CHECKPOINTS` that were published last are kept.
+        """
         with self._db.write() as connection:
             live_pair(connection, run_id, n)
-            this = (checkpoints.c.run_id == run_id) & (checkpoints.c.step == step)
-            connection.execute(delete(checkpoints).where(this))
+            before = _checkpoints(connection, run_id, checkpoints.c.created_at.desc(), checkpoints.c.step.desc())
+            same = [one for one in before if one.step == step]
+            gone = same + [one for one in before if one.step != step][MOST_CHECKPOINTS - 1 :]
+            these = (checkpoints.c.run_id == run_id) & checkpoints.c.step.in_([one.step for one in gone])
+            connection.execute(delete(checkpoints).where(these))
             row = {"run_id": run_id, "step": step, "attempt": n, "files": list(files), "created_at": utcnow()}
             connection.execute(insert(checkpoints).values(**row))
+        return [one for one in gone if (one.attempt, one.step) != (n, step)]
 
-    def checkpoints(self, run_id: str) -> list[tuple[int, list[dict[str, Any]], datetime]]:
-        """(step, files, time) of a run's published checkpoints, newest step first."""
-        query = select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(checkpoints.c.step.desc())
+    def checkpoints(self, run_id: str) -> list[PublishedCheckpoint]:
+        """A run's published checkpoints, newest step first."""
         with self._db.read() as connection:
-            return [(row.step, row.files, row.created_at) for row in connection.execute(query)]
+            return _checkpoints(connection, run_id, checkpoints.c.step.desc())
+
+
+def _checkpoints(connection: Connection, run_id: str, *order: UnaryExpression[Any]) -> list[PublishedCheckpoint]:
+    rows = connection.execute(select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(*order))
+    return [PublishedCheckpoint(row.step, row.attempt, row.files, row.created_at) for row in rows]
 
 
 class ModelStore:
