@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atelier.data.libraries import need
 from atelier.data.paths import split_root
 from atelier.errors import RefusedInput
+from atelier.libraries import library
 from atelier.quantities import format_bytes
 
 _TABLE = "border-collapse:collapse;font-size:var(--jp-ui-font-size1,13px);margin:.4em 0"
@@ -91,13 +91,13 @@ class Preview:
         RefusedInput
             ``not_a_table``: the file is no table.
         Unavailable
-            ``missing_library``: pandas is not in this environment.
+            ``library_missing``: pandas is not in this environment.
         """
         if self.content["rows"] is None:
             raise RefusedInput(
                 "not_a_table", f"{_place(self.content)} shows no rows.", hint="Preview a csv, jsonl or parquet file."
             )
-        return need("pandas", "A data frame").DataFrame(self.rows, columns=self.columns)
+        return library("pandas", extra="pandas", purpose="A data frame").DataFrame(self.rows, columns=self.columns)
 
     def __repr__(self) -> str:
         head = " · ".join([_place(self.content), *_summary(self.content)])

@@ -66,7 +66,7 @@ class ObjectRoot:
             system, base = core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as problem:
             raise Unavailable(
-                "missing_library",
+                "library_missing",
                 f"{self.name} needs a library that is not here: {problem}",
                 hint="Ask the administrator to install it.",
             ) from problem

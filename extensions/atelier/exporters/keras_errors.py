@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from atelier.errors import RefusedInput
-from atelier.exporters.libraries import library, quiet
+from atelier.libraries import library, quiet
 
 _COLOURED = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 _NEEDS_VALUE = re.compile(

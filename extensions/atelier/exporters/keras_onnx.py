@@ -7,8 +7,8 @@ from typing import Any
 
 from atelier.exporters.contract import Exporter, Runner
 from atelier.exporters.keras_errors import explain_export
-from atelier.exporters.libraries import library, quiet
 from atelier.exporters.onnx_files import FILE_NAME, load_onnx, name_parts
+from atelier.libraries import library, quiet
 
 
 class KerasOnnx:

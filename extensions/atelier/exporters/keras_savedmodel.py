@@ -9,8 +9,8 @@ from typing import Any
 from atelier.errors import RefusedInput
 from atelier.exporters.contract import Exporter, Runner
 from atelier.exporters.keras_errors import explain_export
-from atelier.exporters.libraries import library, quiet
 from atelier.exporters.signature import Arrays
+from atelier.libraries import library, quiet
 
 FOLDER_NAME = "saved_model"
 

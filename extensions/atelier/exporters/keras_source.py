@@ -11,7 +11,6 @@ import numpy as np
 
 from atelier.errors import RefusedInput
 from atelier.exporters.learning import learn_signature
-from atelier.exporters.libraries import library
 from atelier.exporters.signature import (
     Array,
     Arrays,
@@ -22,6 +21,7 @@ from atelier.exporters.signature import (
     narrowed,
     read_example,
 )
+from atelier.libraries import library
 
 
 class KerasSource:

@@ -8,8 +8,8 @@ from typing import Any
 
 from atelier.errors import RefusedInput
 from atelier.exporters.contract import Runner
-from atelier.exporters.libraries import library
 from atelier.exporters.signature import Arrays, Signature, TensorSpec
+from atelier.libraries import library
 
 FILE_NAME = "model.onnx"
 SINGLE_FILE_LIMIT_BYTES = 1_800_000_000

@@ -8,8 +8,8 @@ from typing import Any
 
 from atelier.errors import RefusedInput
 from atelier.exporters.contract import Exporter, Runner
-from atelier.exporters.libraries import library
 from atelier.exporters.signature import Arrays
+from atelier.libraries import library
 
 FILE_NAME = "weights.safetensors"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from atelier.errors import RefusedInput
 from atelier.exporters.contract import Exporter, Runner
-from atelier.exporters.libraries import library, quiet
 from atelier.exporters.signature import Arrays
+from atelier.libraries import library, quiet
 
 FILE_NAME = "model.pt2"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from atelier.exporters.contract import Exporter, Runner
-from atelier.exporters.libraries import library, quiet
 from atelier.exporters.onnx_files import FILE_NAME, SINGLE_FILE_LIMIT_BYTES, load_onnx, name_parts
 from atelier.exporters.torch_errors import explain_conversion
+from atelier.libraries import library, quiet
 
 
 class TorchOnnx:

@@ -11,7 +11,6 @@ import numpy as np
 
 from atelier.errors import RefusedInput
 from atelier.exporters.learning import SMALLEST_BATCH, example_sizes, learn_signature, resized
-from atelier.exporters.libraries import library, quiet
 from atelier.exporters.signature import (
     Array,
     Arrays,
@@ -22,6 +21,7 @@ from atelier.exporters.signature import (
     read_example,
 )
 from atelier.exporters.torch_errors import explain_export
+from atelier.libraries import library, quiet
 
 
 class TorchSource:

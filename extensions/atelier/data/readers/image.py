@@ -6,9 +6,9 @@ import base64
 import io
 from typing import Any
 
-from atelier.data.libraries import need
 from atelier.data.readers.subject import Plan, Shown, Subject
 from atelier.errors import RefusedInput
+from atelier.libraries import library
 
 MAX_PIXELS = 64_000_000
 """Most pixels that are unpacked for a thumbnail (256 MB); a JPEG, unpacked at an eighth, may have 64 times as many."""
@@ -45,7 +45,7 @@ def _facts(image: Any) -> dict[str, Any]:
 
 
 def _opened(content: bytes) -> Any:
-    pillow = need("PIL.Image", "A preview of images")
+    pillow = library("PIL.Image", extra="pillow", purpose="A preview of images")
     try:
         return pillow.open(io.BytesIO(content), formats=_FORMATS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as problem:
@@ -82,7 +82,7 @@ def _read(subject: Subject) -> Shown:
 
 
 def _thumbnail(image: Any) -> Any:
-    transpose = need("PIL.ImageOps", "A preview of images").exif_transpose
+    transpose = library("PIL.ImageOps", extra="pillow", purpose="A preview of images").exif_transpose
     wanted = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
     image.draft("RGB", wanted)
     if image.width * image.height > MAX_PIXELS:

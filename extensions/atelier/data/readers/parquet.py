@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from atelier.data.libraries import need
 from atelier.data.readers.cells import as_cell
 from atelier.data.readers.subject import Plan, Shown, Subject
 from atelier.errors import RefusedInput
+from atelier.libraries import library
 from atelier.quantities import format_bytes
 
 DEFAULT_COLUMNS = 20
@@ -64,7 +64,7 @@ def plan_parquet(subject: Subject) -> Plan:
 @contextmanager
 def _told() -> Iterator[None]:
     """Whatever pyarrow says of a broken file as ours; text in it that is not UTF-8 is a ValueError."""
-    arrow = need("pyarrow", "A preview of parquet")
+    arrow = library("pyarrow", extra="pyarrow", purpose="A preview of parquet")
     try:
         yield
     except (arrow.ArrowException, OSError, ValueError, OverflowError, StopIteration) as problem:
@@ -122,7 +122,7 @@ def _footer_bytes(tail: bytes, size_bytes: int) -> int:
 
 
 def _opened(subject: Subject) -> Any:
-    parquet = need("pyarrow.parquet", "A preview of parquet")
+    parquet = library("pyarrow.parquet", extra="pyarrow", purpose="A preview of parquet")
     return parquet.ParquetFile(subject.reader, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
@@ -245,7 +245,7 @@ def _read(table: _Table) -> Shown:
 
 def _values(column: Any) -> list[Any]:
     """Python values of a column; as text where Python has no such value (a date in the year 200,000, say)."""
-    arrow = need("pyarrow", "A preview of parquet")
+    arrow = library("pyarrow", extra="pyarrow", purpose="A preview of parquet")
     try:
         return list(column.to_pylist())
     except (arrow.ArrowException, ValueError, OverflowError, ImportError):

@@ -1,4 +1,4 @@
-"""Gets heavy libraries at the moment of use, and keeps their chatter out of the user's notebook."""
+"""Gets optional libraries at the moment of use, and keeps their chatter out of the user's notebook."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from typing import Any
 from atelier.errors import Unavailable
 
 
-def library(name: str, *, extra: str) -> Any:
+def library(name: str, *, extra: str, purpose: str = "") -> Any:
     """The module of that name.
+
+    Parameters
+    ----------
+    name : str
+    extra : str
+        What ``pip install`` is to be given when it is missing.
+    purpose : str
+        What needs it, as ``"A preview of images"``.
 
     Raises
     ------
@@ -26,7 +34,7 @@ def library(name: str, *, extra: str) -> Any:
     except ImportError as problem:
         raise Unavailable(
             "library_missing",
-            f"The library {name!r} is needed for this and can't be imported: {problem}.",
+            f"{purpose or 'This'} needs the library {name.partition('.')[0]!r}, which can't be imported: {problem}.",
             hint=f"Install it with: pip install {extra}",
             detail={"library": name, "extra": extra},
         ) from problem
