@@ -20,7 +20,7 @@ MOST_JSON_BYTES = 8 << 20
 
 
 def create_app(service: Service) -> FastAPI:
-    """An application over the parts of a service; its lifespan runs the reconciler."""
+    """An application over the parts of a service; its lifespan runs the reconciler and the housekeeper."""
     app = FastAPI(
         title="Atelier run service",
         version="1",
@@ -49,14 +49,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     service.feed.bind(asyncio.get_running_loop())
     await service.reconciler.sweep()
-    loop = asyncio.create_task(service.reconciler.run(), name="reconciler")
+    loops = [
+        asyncio.create_task(service.reconciler.run(), name="reconciler"),
+        asyncio.create_task(service.house.run(), name="housekeeper"),
+    ]
     try:
         yield
     finally:
         service.feed.close()
-        loop.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loop
+        for loop in loops:
+            loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop
         service.store.close()
 
 

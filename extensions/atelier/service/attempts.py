@@ -18,6 +18,7 @@ from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
 from atelier.service.boundary import FromAgent
 from atelier.service.feed import Event, Feed
+from atelier.service.housekeeping import is_uploaded
 from atelier.service.manager import CURRENT
 from atelier.service.models import ModelManager
 from atelier.service.store import Outcome, Store, hash_token
@@ -239,7 +240,7 @@ class AttemptManager:
         """Where a file of a model package goes; None when its content is there already."""
         self._live(agent)
         key = upload_key(agent.owner, file.sha256)
-        return None if self.blobs.exists(key) else self.blobs.write_url(key)
+        return None if is_uploaded(self.blobs, key) else self.blobs.write_url(key)
 
     def publish(self, agent: AgentCaller, name: str, card: dict[str, Any], files: list[ModelFile]) -> ModelVersion:
         """Register a model that the run has made."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
@@ -30,7 +32,8 @@ _MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 class RunManager:
     """Decides on runs; the reconciler carries out.
 
-    ``most_nodes`` is how many nodes the backend can give one run.
+    ``most_nodes`` is how many nodes the backend can give one run; ``scratch`` a folder for temporary files, the
+    system's own when None.
     """
 
     store: Store
@@ -38,6 +41,8 @@ class RunManager:
     catalog: Catalog
     limits: Limits
     most_nodes: int = 1
+    scratch: Path | None = None
+    _guards: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
 
     def submit(self, caller: Caller, spec: RunSpec, source: Source, key: str | None) -> tuple[Run, bool]:
         """The run of a spec, queued, and whether it is new.
@@ -51,9 +56,6 @@ class RunManager:
         self._check_fit(spec, machine)
         name = checked_name(spec.name or default_name(spec))
         upload = upload_key(caller.owner, spec.bundle)
-        seen = self.store.runs.seen_submission(caller.owner, key) if key else None
-        if seen is None:
-            self._check_code(spec, upload)
         new = NewRun(
             owner=caller.owner,
             project=_project(caller, spec),
@@ -68,10 +70,18 @@ class RunManager:
             warnings=list(source.warnings),
             idempotency_key=key,
         )
-        run, fresh = self.store.runs.submit(new)
-        if fresh:
-            self.complete(run)
+        with self._guard(caller.owner):
+            seen = self.store.runs.seen_submission(caller.owner, key) if key else None
+            if seen is None:
+                self._check_code(spec, upload)
+            run, fresh = self.store.runs.submit(new)
+            if fresh:
+                self.complete(run)
         return self.store.runs.get(run.id), fresh
+
+    def _guard(self, owner: str) -> threading.Lock:
+        """Held while an owner's upload is used or removed; some owners share one."""
+        return self._guards[hash(owner) % len(self._guards)]
 
     def complete(self, run: Run) -> None:
         """created → queued: give the run its own copy of the bundle. Called again after a crash, it goes on."""
@@ -123,10 +133,13 @@ class RunManager:
                 f"The bundle {spec.bundle[:12]}… was not uploaded.",
                 hint="PUT it to /bundles/<sha256> first.",
             )
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "bundle.tar.zst"
-            path.write_bytes(self.blobs.read(upload))
-            check_work(bundle.bundle_reader(path), spec.work, spec.params)
+        with (
+            self.blobs.open(upload) as source,
+            tempfile.NamedTemporaryFile(suffix=".tar.zst", dir=self.scratch) as copy,
+        ):
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            check_work(bundle.bundle_reader(Path(copy.name)), spec.work, spec.params)
 
     def cancel(self, run_id: str, *, now: bool) -> Run:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""
@@ -134,10 +147,16 @@ class RunManager:
         return self.store.runs.cancel(run_id, stop_at=utcnow() + timedelta(seconds=grace_s))
 
     def remove(self, run: Run) -> None:
-        """Forget a final run and all its blobs; models made by it stay."""
+        """Forget a final run and all its blobs, also the upload of its code; models made by it stay.
+
+        When this is cut off after its first step, the housekeeper does the rest at the next start.
+        """
         self.store.runs.remove(run.id)
-        self.store.streams.forget(run.id)
+        self.store.removals.forget(run.id)
         self.blobs.delete(RunPaths(run.id).root)
+        with self._guard(run.owner):
+            if not self.store.removals.uses_bundle(run.owner, run.spec.bundle):
+                self.blobs.delete(upload_key(run.owner, run.spec.bundle))
 
     def resolve(self, owner: str, text: str) -> Run:
         """A run by its id, by a unique prefix of it, or ``last``."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
@@ -32,6 +33,7 @@ from atelier.service.backends import LocalBackend
 from atelier.service.callers import HubIdentities, Identities, KnownCallers, LocalIdentities
 from atelier.service.feed import Feed
 from atelier.service.handlers.context import Service
+from atelier.service.housekeeping import Housekeeper
 from atelier.service.manager import RunManager
 from atelier.service.models import ModelManager
 from atelier.service.reconciler import Reconciler
@@ -89,6 +91,7 @@ async def serve(plan: Plan) -> None:
     with _only_one(run_folder, takes_over=not plan.embedded), _sockets(plan, run_folder) as (path, sockets):
         token_file = private_token(make_private(plan.home / "secrets") / "service_user_token")
         idle = _Idle(time.monotonic())
+        shutil.rmtree(run_folder / "uploads", ignore_errors=True)  # what a service that was killed was receiving
         service = assemble(plan, path, token_file.read_text().strip(), idle)
         config = uvicorn.Config(
             create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on"
@@ -109,12 +112,15 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = effective_catalog(settings, home)
-    feed, streams, models = Feed(store), Streams(store, blobs), ModelManager(store, blobs)
-    runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes)
+    scratch = make_private(home / "run" / "uploads")
+    feed, streams, models = Feed(store), Streams(store, blobs, scratch), ModelManager(store, blobs)
+    runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes, scratch)
     attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
     reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
-    return Service(settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, idle.touch)
+    house = Housekeeper(store, blobs, runs)
+    parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
+    return Service(*parts, idle.touch)
 
 
 def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list[Identities]:

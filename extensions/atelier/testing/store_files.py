@@ -10,6 +10,7 @@ from atelier.errors import NotFound
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, Reason
 from atelier.service.store import Outcome, Store
+from atelier.service.store.streams import Point
 from atelier.testing.samples import DONE, claimed, due_now, running
 
 
@@ -100,6 +101,24 @@ class FilesSuite:
         assert add(2, 5) == [(1, 30)]
         kept = [(one.attempt, one.step) for one in store.artifacts.checkpoints(claim.run_id)]
         assert kept == [(2, 50), (1, 40), (2, 5)]
+
+    def test_what_a_removed_run_has_in_the_store_is_forgotten(self, store: Store) -> None:
+        claim = running(store)
+        store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, [])
+        point = Point("loss", 1, 0.5, 1.0)
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=[point])
+        assert store.removals.uses_bundle("ann#1", "0" * 64)
+        assert not store.removals.uses_bundle("bob#1", "0" * 64)
+        assert not store.removals.uses_bundle("ann#1", "1" * 64)
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        assert store.removals.removed() == []
+        store.runs.remove(claim.run_id)
+        assert store.removals.removed() == [claim.run_id]
+        assert not store.removals.uses_bundle("ann#1", "0" * 64)
+        for _ in range(2):
+            store.removals.forget(claim.run_id)
+        assert store.artifacts.checkpoints(claim.run_id) == []
+        assert store.streams.curves(claim.run_id) == {}
 
     # -- models ---------------------------------------------------------------------------------------------------
     def test_versions_count_up_by_name_and_owner(self, store: Store) -> None:

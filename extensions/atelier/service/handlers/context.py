@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -12,6 +14,7 @@ from atelier.records import Run
 from atelier.service.attempts import AgentCaller, AttemptManager
 from atelier.service.callers import Caller, KnownCallers
 from atelier.service.feed import Feed
+from atelier.service.housekeeping import Housekeeper
 from atelier.service.manager import RunManager
 from atelier.service.models import ModelManager
 from atelier.service.reconciler import Reconciler
@@ -20,10 +23,16 @@ from atelier.service.streams import Streams
 from atelier.settings import Settings
 from atelier.storage import BlobStore
 
+MOST_PREVIEWS = 4
+
 
 @dataclass(frozen=True)
 class Service:
-    """All parts of one running service."""
+    """All parts of one running service.
+
+    ``scratch`` is a private folder for what is being received; ``previews`` bounds how many files are looked into at
+    once.
+    """
 
     settings: Settings
     store: Store
@@ -35,7 +44,10 @@ class Service:
     models: ModelManager
     feed: Feed
     reconciler: Reconciler
+    house: Housekeeper
+    scratch: Path
     on_request: Callable[[], None] = lambda: None
+    previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_PREVIEWS))
 
     def changed(self, run: Run) -> Run:
         """Tell watchers and the reconciler of a run that a user has changed, and bring its ``run.json`` up to date."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -17,6 +18,8 @@ from atelier.storage import RunPaths
 
 router = APIRouter(prefix="/roots")
 PART_BYTES = 1 << 20
+LARGEST_BUDGET = 16
+"""A caller may ask for a budget that many times as large as a preview's usual one."""
 
 
 def open_root(service: Parts, user: Caller, name: str) -> roots.Root:
@@ -64,17 +67,22 @@ def list_folder(
 
 
 @router.get("/{root:path}/preview")
-def preview(
+async def preview(
     root: str, *, service: Parts, user: User, path: str, rows: int = 50,
-    columns: Annotated[list[str] | None, Query()] = None, budget_bytes: int | None = None, plan_only: bool = False,
+    columns: Annotated[list[str] | None, Query()] = None,
+    budget_bytes: Annotated[int | None, Query(ge=1)] = None, plan_only: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """A look at a file, within a budget; with ``plan_only`` just what it would read."""
+    """A look at a file, within a budget; with ``plan_only`` just what it would read. Few at once, others wait."""
     limits = service.settings.limits
-    look = previews.plan if plan_only else previews.preview
-    return look(
-        open_root(service, user, root), path, rows=rows, columns=columns,
-        budget_bytes=budget_bytes or limits.preview_bytes, budget_s=limits.preview_time,
-    )  # fmt: skip
+    budget = min(budget_bytes or limits.preview_bytes, LARGEST_BUDGET * limits.preview_bytes, previews.MAX_BUDGET_BYTES)
+
+    def look() -> dict[str, Any]:
+        place = open_root(service, user, root)
+        options: dict[str, Any] = {"rows": rows, "columns": columns, "budget_bytes": budget}
+        return (previews.plan if plan_only else previews.preview)(place, path, budget_s=limits.preview_time, **options)
+
+    async with service.previews:
+        return await asyncio.to_thread(look)
 
 
 @router.get("/{root:path}/file")

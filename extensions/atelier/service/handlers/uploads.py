@@ -14,6 +14,7 @@ from fastapi import Path as InPath
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
 from atelier.service.handlers.context import Parts, User
+from atelier.service.housekeeping import is_uploaded
 from atelier.storage.paths import upload_key
 
 router = APIRouter()
@@ -24,7 +25,7 @@ Sha256 = Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]
 @router.head("/uploads/{sha256}", status_code=200)
 def look(sha256: Sha256, service: Parts, user: User) -> Response:
     """Whether the caller has uploaded these bytes."""
-    if not service.blobs.exists(upload_key(user.owner, sha256)):
+    if not is_uploaded(service.blobs, upload_key(user.owner, sha256)):
         raise NotFound("unknown_upload", f"{sha256[:12]}… was not uploaded.", hint="PUT it.")
     return Response()
 
@@ -47,7 +48,7 @@ async def _receive(
     request: Request, service: Parts, *, owner: str, sha256: str, limit: int, code: str
 ) -> dict[str, int]:
     digest, size = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile(prefix="atelier-upload-") as stream:
+    with tempfile.NamedTemporaryFile(prefix="upload-", dir=service.scratch) as stream:
         async for part in request.stream():
             size += len(part)
             if size > limit:

@@ -7,6 +7,7 @@ from atelier.service.store.files import ArtifactStore, ModelStore
 from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
+from atelier.service.store.removals import RemovalStore
 from atelier.service.store.runs import NewRun, RunStore
 from atelier.service.store.streams import StreamStore, parse_points
 from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Wait
@@ -48,6 +49,7 @@ class Store:
         self.streams = StreamStore(self.database)
         self.artifacts = ArtifactStore(self.database)
         self.models = ModelStore(self.database)
+        self.removals = RemovalStore(self.database)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from atelier.quantities import utcnow
 from atelier.service.store.database import Database, next_change
@@ -156,11 +156,6 @@ class StreamStore:
             }
             for row in rows
         }
-
-    def forget(self, run_id: str) -> None:
-        """Remove a run's curves."""
-        with self._db.write() as connection:
-            connection.execute(delete(curves).where(curves.c.run_id == run_id))
 
 
 def fold_points(connection: Connection, row: Row[Any], points: Iterable[Point]) -> None:
