@@ -60,7 +60,7 @@ export class ListStore extends Store<ListData> {
     try {
       const page = await this.read();
       if (turn === this.turn) {
-        this.change({ runs: page.items, next: page.next, error: null, loading: false });
+        this.change({ runs: this.newest(page.items), next: page.next, error: null, loading: false });
       }
     } catch (problem) {
       if (turn === this.turn) {
@@ -93,6 +93,15 @@ export class ListStore extends Store<ListData> {
       });
     }
     return this.readNamed(this.target.ids, state, Number(trail[trail.length - 1] ?? 0));
+  }
+
+  /** A run may have been told of during the read, and its answer be older. */
+  private newest(read: Run[]): Run[] {
+    const known = new Map(this.snapshot().runs?.map(run => [run.id, run]));
+    return read.map(run => {
+      const told = known.get(run.id);
+      return told && told.epoch > run.epoch ? told : run;
+    });
   }
 
   /** Named runs are read one by one; one that is gone is left out. */

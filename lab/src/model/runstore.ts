@@ -22,6 +22,8 @@ const RETRY_MS = 5_000;
 export class RunStore extends Store<RunData> {
   private reading = false;
   private again = false;
+  /** What was told during a read: the answers may be older. */
+  private meanwhile: Change[] = [];
   private timer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(
@@ -77,6 +79,7 @@ export class RunStore extends Store<RunData> {
   }
 
   private async read(): Promise<void> {
+    this.meanwhile = [];
     const run = await this.api.run(this.id);
     this.change({ run, error: null, removed: false, heardAt: Date.now() });
     const [curves, artifacts, models] = await Promise.all([
@@ -85,6 +88,7 @@ export class RunStore extends Store<RunData> {
       this.api.modelsOf(this.id)
     ]);
     this.change({ curves, artifacts, models });
+    this.meanwhile.forEach(change => this.apply(change));
   }
 
   private failed(error: ApiError): void {
@@ -96,6 +100,13 @@ export class RunStore extends Store<RunData> {
   }
 
   private take(change: Change): void {
+    if (this.reading && change.type !== 'resync') {
+      this.meanwhile.push(change);
+    }
+    this.apply(change);
+  }
+
+  private apply(change: Change): void {
     const { run, curves, artifacts } = this.snapshot();
     if (change.type === 'resync') {
       void this.refresh();

@@ -67,6 +67,22 @@ describe('one run', () => {
     expect(artifacts?.map(one => one.size_bytes)).toEqual([5]);
   });
 
+  it('loses nothing that is told during a read', async () => {
+    const [page, store] = await opened(
+      answersFor(RUN, { [`api/v1/runs/${RUN.id}/metrics`]: { names: { loss: { points: [[0, 1, 10]] } } } })
+    );
+    const read = store.refresh();
+    page.tell('metrics', { run: RUN.id, points: { loss: [[1, 0.5, 11]] } });
+    page.tell('artifact', { run: RUN.id, artifact: makeArtifact('a.txt') });
+    page.tell('run', makeRun({ progress: { done: 1, total: 5, left_s: null, at: '' } }));
+    await settle();
+    await read;
+    const { run, curves, artifacts } = store.snapshot();
+    expect(curves?.['loss']?.map(point => point[0])).toEqual([0, 1]);
+    expect(artifacts).toHaveLength(1);
+    expect(run?.progress?.done).toBe(1);
+  });
+
   it('never goes back to an older epoch', async () => {
     const [page, store] = await opened();
     page.tell('run', makeRun({ state: 'succeeded', epoch: 4, ended_at: '2026-11-24T10:00:09Z' }));
