@@ -33,7 +33,7 @@ _LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
 }
 
-_COLOURS = {"torch": "#d9441f", "tensorflow": "#c46a00"}
+_COLOURS = {"torch": "#c93d1a", "tensorflow": "#a85a00"}
 _DISABLED = {
     # One person per server: a link to it opens nothing for anybody else, and there is nobody to list.
     "@jupyter/collaboration-extension:shared-link": True,
