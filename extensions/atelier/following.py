@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from atelier.client import Client
@@ -28,8 +29,23 @@ def is_final(record: dict[str, Any]) -> bool:
     return record["state"] in FINAL
 
 
+def is_older(record: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether a record tells of an earlier moment than the one that is known.
+
+    Answers and events come by two ways, so that an older one may arrive last.
+    """
+    return _moment(record) < _moment(known)
+
+
+def _moment(record: Mapping[str, Any]) -> tuple[int, datetime]:
+    """How many moves a run has made, then when its attempts were last heard of."""
+    seen = [attempt["last_seen_at"] for attempt in record["attempts"] if attempt.get("last_seen_at")]
+    return record.get("epoch", 0), max(map(datetime.fromisoformat, seen), default=datetime.min.replace(tzinfo=UTC))
+
+
 def watch(client: Client, run_id: str, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
-    """The run's record now and after every change, until it is final or the time is over."""
+    """The run's record now and after every change, until it is final or the time is over; never an older one."""
+    known: dict[str, Any] | None = None
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     idle_s = IDLE_S if timeout_s is None else min(IDLE_BEFORE_DEADLINE_S, max(timeout_s, 0.05))
     for event in client.events(run_id, idle_s=idle_s):
@@ -37,8 +53,10 @@ def watch(client: Client, run_id: str, *, timeout_s: float | None = None) -> Ite
             raise NotFound("unknown_run", f"The run {run_id} was removed.", hint="Look at 'atelier runs'.")
         if event.type in {"open", "run"}:
             record = client.run(run_id) if event.type == "open" else event.data
-            yield record
-            if is_final(record):
+            if known is None or not is_older(record, known):
+                known = record
+                yield record
+            if is_final(known):
                 return
         if deadline is not None and time.monotonic() >= deadline:
             return

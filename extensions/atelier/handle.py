@@ -14,7 +14,7 @@ from typing import Any
 from atelier.client import Client
 from atelier.display import Rows, ago, lasted, live_view, progress_text
 from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
-from atelier.following import follow_log, read_log, watch
+from atelier.following import follow_log, is_older, read_log, watch
 from atelier.quantities import format_bytes
 from atelier.records import Artifact, Attempt, ErrorReport, Progress, Reason, Run, RunState
 
@@ -43,12 +43,15 @@ class RunHandle:
 
     def __init__(self, client: Client, record: dict[str, Any]) -> None:
         self._client = client
-        self._take(record)
-
-    def _take(self, record: dict[str, Any]) -> Run:
+        self._told = record
         self._record = record_from(record)
         self._read_at = time.monotonic()
-        return self._record
+
+    def _take(self, record: dict[str, Any]) -> None:
+        """Take what the service told, unless something newer is known."""
+        if not is_older(record, self._told):
+            self._told, self._record = record, record_from(record)
+        self._read_at = time.monotonic()
 
     @property
     def record(self) -> Run:
