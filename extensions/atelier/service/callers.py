@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -16,7 +17,11 @@ from atelier.errors import NotAllowed, Unreachable
 
 SCOPE = "access:services!service=atelier"
 CACHE_S = 30.0
+UNKNOWN_CACHE_S = 5.0
 MOST_CACHED = 10_000
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,30 @@ class LocalIdentities:
         return None
 
 
+class _Remembered(Generic[T]):
+    """The last `MOST_CACHED` answers that were used, each for some seconds."""
+
+    def __init__(self, lifetime_s: float) -> None:
+        self._lifetime_s = lifetime_s
+        self._kept: OrderedDict[str, tuple[float, T]] = OrderedDict()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept and time.monotonic() - self._kept[key][0] < self._lifetime_s
+
+    def __getitem__(self, key: str) -> T:
+        self._kept.move_to_end(key)
+        return self._kept[key][1]
+
+    def __setitem__(self, key: str, value: T) -> None:
+        self._kept[key] = (time.monotonic(), value)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_CACHED:
+            self._kept.popitem(last=False)
+
+
 @dataclass
 class HubIdentities:
-    """Hub tokens, asked of the hub and remembered for `CACHE_S` seconds.
+    """Hub tokens, asked of the hub and remembered for `CACHE_S` seconds; unknown ones apart, for `UNKNOWN_CACHE_S`.
 
     Parameters
     ----------
@@ -75,18 +101,21 @@ class HubIdentities:
     api_url: str
     api_token: str
     local_name: str | None = None
-    _known: dict[str, tuple[float, Caller | None]] = field(default_factory=dict)
+    _known: _Remembered[Caller] = field(default_factory=lambda: _Remembered(CACHE_S))
+    _unknown: _Remembered[None] = field(default_factory=lambda: _Remembered(UNKNOWN_CACHE_S))
     _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=10.0))
 
     async def caller(self, token: str) -> Caller | None:
         key = hashlib.sha256(token.encode()).hexdigest()
-        remembered = self._known.get(key)
-        if remembered is not None and time.monotonic() - remembered[0] < CACHE_S:
-            return remembered[1]
+        if key in self._known:
+            return self._known[key]
+        if key in self._unknown:
+            return None
         found = await self._ask(token)
-        if len(self._known) >= MOST_CACHED:
-            self._known.clear()
-        self._known[key] = (time.monotonic(), found)
+        if found is None:
+            self._unknown[key] = None
+        else:
+            self._known[key] = found
         return found
 
     async def _ask(self, token: str) -> Caller | None:

@@ -14,6 +14,7 @@ from atelier.service.store import Store
 QUEUE_SIZE = 1000
 COALESCE_S = 0.05
 KEEPALIVE_S = 15.0
+LONGEST_S = 600.0
 PAGE = 500
 
 
@@ -46,8 +47,9 @@ class Feed:
     `touch` and `publish` may be called from any thread. Truth lies in the store: a restart loses nothing.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, longest_s: float = LONGEST_S) -> None:
         self._store = store
+        self._longest_s = longest_s
         self._watchers: set[_Watcher] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
@@ -91,26 +93,30 @@ class Feed:
     async def watch(self, owner: str, run_id: str | None, after: int | None) -> AsyncIterator[bytes]:
         """Encoded events of an owner's runs, or of one run, from change number ``after`` on.
 
-        Without ``after`` it begins with the present state of the one run, or with nothing when all are watched.
+        Without ``after`` it begins with the present state of the one run, or with nothing when all are watched; with a
+        number that was never given (another database), with ``resync``. It ends after a while, so that a client that
+        comes again shows its token again.
         """
         watcher = _Watcher(owner, run_id)
         self._watchers.add(watcher)
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + self._longest_s
         try:
-            change = after if after is not None else await self._begin(owner, run_id)
+            newest = await asyncio.to_thread(self._store.runs.newest_change, owner)
             yield b": atelier\n\n"
-            while not self._closing.is_set():
+            if after is not None and after > newest:
+                yield Event("resync", {}, newest).encode()
+            change = min(after, newest) if after is not None else 0 if run_id else newest
+            while not self._closing.is_set() and clock() < ends_at:
                 for event in await self._changes(watcher, change):
                     change = event.change or change
                     yield event.encode()
                 for event in _drain(watcher):
                     yield event.encode()
-                if not await self._pause(watcher):
+                if not await self._pause(watcher, min(KEEPALIVE_S, max(0.0, ends_at - clock()))):
                     yield b": alive\n\n"
         finally:
             self._watchers.discard(watcher)
-
-    async def _begin(self, owner: str, run_id: str | None) -> int:
-        return 0 if run_id else await asyncio.to_thread(self._store.runs.newest_change, owner)
 
     async def _changes(self, watcher: _Watcher, change: int) -> list[Event]:
         watcher.wake.clear()
@@ -125,9 +131,9 @@ class Feed:
                 events.append(Event("removed", {"run": run}, number))
         return events
 
-    async def _pause(self, watcher: _Watcher) -> bool:
+    async def _pause(self, watcher: _Watcher, pause_s: float) -> bool:
         try:
-            await asyncio.wait_for(watcher.wake.wait(), KEEPALIVE_S)
+            await asyncio.wait_for(watcher.wake.wait(), pause_s)
         except TimeoutError:
             return False
         await asyncio.sleep(COALESCE_S)

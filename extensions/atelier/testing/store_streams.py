@@ -11,7 +11,7 @@ import pytest
 from atelier.errors import Conflict
 from atelier.records import Progress
 from atelier.service.store import Store, parse_points
-from atelier.service.store.streams import MOST_POINTS, Point
+from atelier.service.store.streams import MOST_NAMES, MOST_NEWEST, MOST_POINTS, TOO_MANY_NAMES, Point
 from atelier.testing.samples import DONE, beat, running
 
 NOW_S = 1.8e9
@@ -102,6 +102,18 @@ class StreamsSuite:
         for _ in range(2):
             store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=points("loss", [1.0]))
         assert store.streams.curves(claim.run_id)["loss"]["count"] == 1
+
+    def test_names_are_bounded_and_that_is_said_once(self, store: Store) -> None:
+        claim, size = running(store), 0
+        for first, count in ((0, 60), (60, 2 * MOST_NAMES), (5, 3), (9 * MOST_NAMES, 5)):
+            fresh = [Point(f"metric-{n:06d}", 1, n / 2, NOW_S) for n in range(first, first + count)]
+            size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=9, points=fresh)
+        curves = store.streams.curves(claim.run_id)
+        assert list(curves) == [f"metric-{n:06d}" for n in range(MOST_NAMES)]
+        assert curves["metric-000006"]["count"] == 2
+        run = store.runs.get(claim.run_id)
+        assert run.metrics == {f"metric-{n:06d}": n / 2 for n in range(MOST_NEWEST)}
+        assert run.warnings == [TOO_MANY_NAMES]
 
     def test_a_long_curve_is_thinned_evenly(self, store: Store) -> None:
         claim, size, total = running(store), 0, 0

@@ -21,6 +21,17 @@ log = logging.getLogger("atelier.service")
 MOST_POINTS = 500
 """Points kept of a curve; when there are twice as many, every second one goes (the stride doubles)."""
 
+MOST_NAMES = 1000
+"""Names of curves that a run may have; points of others stay in its stream of metrics only."""
+
+MOST_NEWEST = 100
+"""Names whose newest values a run's record holds: those that came first."""
+
+TOO_MANY_NAMES = (
+    f"The run logs metrics under more than {MOST_NAMES:,} names: only the first ones have curves. "
+    "Log a fixed set of names, and give the step as step=."
+)
+
 STREAMS = ("log", "metrics")
 SYSTEM = "system/"
 """Begins the names of the curves that every run has by itself: how it used the machine."""
@@ -165,10 +176,24 @@ def fold_points(connection: Connection, row: Row[Any], points: Iterable[Point]) 
         by_name.setdefault(point.name, []).append(point)
     if not by_name:
         return
-    for name, fresh in by_name.items():
-        _fold_one(connection, row.id, name, fresh)
-    newest = row.metrics | {name: fresh[-1].value for name, fresh in by_name.items()}
-    connection.execute(update(runs).where(runs.c.id == row.id).values(metrics=newest, change=next_change(connection)))
+    admitted = _admitted(connection, row.id, by_name)
+    newest = dict(row.metrics)
+    for name in admitted:
+        _fold_one(connection, row.id, name, by_name[name])
+        if name in newest or len(newest) < MOST_NEWEST:
+            newest[name] = by_name[name][-1].value
+    values: dict[str, Any] = {"metrics": newest, "change": next_change(connection)}
+    if len(admitted) < len(by_name) and TOO_MANY_NAMES not in row.warnings:
+        values["warnings"] = [*row.warnings, TOO_MANY_NAMES]
+    connection.execute(update(runs).where(runs.c.id == row.id).values(**values))
+
+
+def _admitted(connection: Connection, run_id: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that the run has a curve of or may have one more of."""
+    known = set(connection.execute(select(curves.c.name).where(curves.c.run_id == run_id)).scalars())
+    old = [name for name in names if name in known]
+    new = [name for name in names if name not in known]
+    return old + new[: max(0, MOST_NAMES - len(known))]
 
 
 def _fold_usage(connection: Connection, run_id: str, usage: Mapping[str, float]) -> None:

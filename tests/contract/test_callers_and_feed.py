@@ -1,0 +1,169 @@
+"""Who calls is remembered within bounds; who watches is told all, comes again in time, and stops nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import event
+
+from atelier.errors import NotFound
+from atelier.service import callers
+from atelier.service.app import create_app
+from atelier.service.callers import HubIdentities, hub_owner
+from atelier.service.feed import Feed
+from atelier.service.serving import Plan, _Idle, assemble
+from atelier.service.store import Store
+from atelier.testing.samples import beat, created, running
+from atelier.wire import API
+from tests.service_driver import SETTINGS
+
+CREATED = "2026-01-02T03:04:05Z"
+
+
+# -- tokens -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def hub() -> Iterator[tuple[str, Counter[str]]]:
+    """A hub that knows every token that begins with ``known``, and counts the questions about each."""
+    asked: Counter[str] = Counter()
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            token = self.headers["Authorization"].partition(" ")[2]
+            asked[f"{self.path} {token}"] += 1
+            known = token.startswith("known") or token == "service"
+            model = {"kind": "user", "name": "ann", "created": CREATED, "groups": [], "scopes": ["access:services"]}
+            body = json.dumps(model if known else {}).encode()
+            self.send_response(200 if known else 403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join(timeout=10)
+    server.server_close()
+
+
+def test_unknown_tokens_push_out_no_known_one(hub: tuple[str, Counter[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    url, asked = hub
+    monkeypatch.setattr(callers, "MOST_CACHED", 3)
+
+    async def ask() -> None:
+        identities = HubIdentities(url, "service")
+        for n in range(3):
+            found = await identities.caller(f"known-{n}")
+            assert found is not None
+            assert found.owner == hub_owner("ann", CREATED)
+        for n in range(8):
+            assert await identities.caller(f"unknown-{n}") is None
+            assert await identities.caller(f"unknown-{n}") is None
+        for n in range(3):
+            assert await identities.caller(f"known-{n}") is not None
+        assert {asked[f"/user known-{n}"] for n in range(3)} == {1}, "a known token was asked for again"
+        assert {asked[f"/user unknown-{n}"] for n in range(8)} == {1}
+        await identities.caller("known-0")
+        await identities.caller("known-3")
+        await identities.caller("known-0")
+        await identities.caller("known-1")
+        assert [asked[f"/user known-{n}"] for n in (0, 3, 1)] == [1, 1, 2], "not the one that was longest unused went"
+
+    asyncio.run(ask())
+
+
+def test_an_unknown_token_is_soon_asked_for_again(
+    hub: tuple[str, Counter[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, asked = hub
+    assert callers.UNKNOWN_CACHE_S <= 5 < callers.CACHE_S
+    monkeypatch.setattr(callers, "UNKNOWN_CACHE_S", 0.2)
+
+    async def ask() -> None:
+        identities = HubIdentities(url, "service")
+        for pause_s in (0, 0.3):
+            await asyncio.sleep(pause_s)
+            assert await identities.caller("unknown") is None
+            assert await identities.caller("known") is not None
+        assert (asked["/user unknown"], asked["/user known"]) == (2, 1)
+
+    asyncio.run(ask())
+
+
+# -- feed ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path / 'atelier.sqlite'}")
+    yield store
+    store.close()
+
+
+async def first(stream: AsyncIterator[bytes], count: int) -> list[str]:
+    """The next pieces of a stream, each within its time."""
+    return [(await asyncio.wait_for(anext(stream), 10)).decode() for _ in range(count)]
+
+
+def test_a_watch_ends_so_that_its_token_is_shown_again(store: Store) -> None:
+    async def watch() -> None:
+        feed = Feed(store, longest_s=0.5)
+        feed.bind(asyncio.get_running_loop())
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        seen = [piece async for piece in feed.watch("ann#1", None, None)]
+        assert seen[0] == b": atelier\n\n"
+        assert 0.4 < clock() - began < 5
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
+
+
+@pytest.mark.parametrize("of_one", [True, False], ids=["one run", "all runs"])
+def test_a_number_from_another_database_is_told_to_read_anew(store: Store, of_one: bool) -> None:
+    claim = running(store)
+    newest = store.runs.newest_change("ann#1")
+
+    async def watch() -> None:
+        feed = Feed(store)
+        feed.bind(asyncio.get_running_loop())
+        stream = feed.watch("ann#1", claim.run_id if of_one else None, 10**17)
+        assert await first(stream, 2) == [": atelier\n\n", f"id: {newest}\nevent: resync\ndata: {{}}\n\n"]
+        beat(store, claim, warnings=["late"])
+        feed.touch("ann#1")
+        told = (await first(stream, 1))[0]
+        assert told.startswith(f"id: {newest + 1}\nevent: run\n")
+        assert "late" in told
+
+    asyncio.run(watch())
+
+
+def test_to_watch_a_run_asks_the_database_in_another_thread(tmp_path: Path) -> None:
+    (tmp_path / "atelier.yaml").write_text(SETTINGS)
+    service = assemble(Plan(tmp_path), tmp_path / "service.sock", "token", _Idle(0.0))
+    threads: set[int] = set()
+    event.listen(service.store.database.engine, "begin", lambda connection: threads.add(threading.get_ident()))
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(create_app(service))
+        headers = {"Authorization": "token token"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://atelier", headers=headers) as http:
+            answer = await http.get(f"{API}/runs/r-aaaaaaaaaa/events")
+        assert answer.json()["error"]["code"] == "unknown_run"
+
+    with pytest.raises(NotFound):
+        service.store.runs.get(created(service.store)[:-1])
+    threads.clear()
+    asyncio.run(ask())
+    assert threads
+    assert threading.get_ident() not in threads
+    service.store.close()
