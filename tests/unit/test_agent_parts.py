@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from atelier.agent.events import EventReader
+from atelier.agent.family import oom_kills
 from atelier.agent.logfile import LogFile
 from atelier.agent.notebook import with_parameters
 from atelier.agent.outputs import remember, written
@@ -274,3 +275,29 @@ def test_parameters_come_after_the_tagged_cell_and_replace_older_ones() -> None:
     plain = with_parameters(new_notebook(cells=[new_code_cell("print(1)")]), "epochs = 3\n")
     assert [cell.source for cell in plain.cells] == ["epochs = 3\n", "print(1)"]
     assert [cell.source for cell in with_parameters(made, "").cells] == ["# Title", "epochs = 1", "print(epochs)"]
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+OWN = "user.slice/run.scope"
+WHERE = {
+    "v2, on a machine": (f"0::/{OWN}\n", f"sys/fs/cgroup/{OWN}/memory.events"),
+    "v2, in a container": ("0::/\n", "sys/fs/cgroup/memory.events"),
+    "v2, the container's own view": (f"0::/{OWN}\n", "sys/fs/cgroup/memory.events"),
+    "v1, on a machine": (f"4:cpu:/x\n3:memory:/{OWN}\n0::/\n", f"sys/fs/cgroup/memory/{OWN}/memory.oom_control"),
+    "v1, in a container": (f"3:memory:/{OWN}\n", "sys/fs/cgroup/memory/memory.oom_control"),
+}
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_kills_for_memory_are_counted_where_the_process_is(tmp_path: Path, name: str) -> None:
+    """A cgroup can't be made everywhere, so a tree of files as the kernel shows it stands in for one."""
+    told, counter = WHERE[name]
+    for path, text in (("proc/self/cgroup", told), (counter, "low 0\noom_kill_disable 0\noom 7\noom_kill 3\n")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert oom_kills(tmp_path) == 3
+
+
+def test_where_the_kernel_does_not_say_none_are_counted(tmp_path: Path) -> None:
+    assert oom_kills(tmp_path) == 0
+    assert oom_kills() >= 0

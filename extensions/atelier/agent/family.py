@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -79,15 +81,26 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has ended for memory in this cgroup; 0 where it doesn't say."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path) as stream:
-                for line in stream:
-                    name, _, count = line.partition(" ")
-                    if name == "oom_kill":
-                        return int(count)
-        except OSError:
-            continue
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has ended for memory in this process's own cgroup; 0 where it doesn't say."""
+    for path in _memory_counters(root):
+        with contextlib.suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
     return 0
+
+
+def _memory_counters(root: Path) -> Iterator[Path]:
+    """Where the kernel counts: cgroup v2 and v1, at this process's place in the tree, or at its top in a container."""
+    groups = {"": "", "memory": ""}
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups |= {name: path.lstrip("/") for name in controllers.split(",") if name in groups}
+    tree = root / "sys/fs/cgroup"
+    for place in dict.fromkeys((groups[""], "")):
+        yield tree / place / "memory.events"
+    for place in dict.fromkeys((groups["memory"], "")):
+        yield tree / "memory" / place / "memory.oom_control"
