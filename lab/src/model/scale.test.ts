@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Point } from './records';
-import { linePath, makeScale, mergePoints, metricGroup, nearestIndex, tickTexts, tightScale } from './scale';
+import { linePath, makeScale, mergePoints, metricGroup, nearestIndex, stepScale, tickTexts, tightScale } from './scale';
 
 describe('a linear scale', () => {
   it('ends on round numbers around its values', () => {
@@ -62,6 +62,20 @@ describe('a tight scale', () => {
     expect(scale.domain).toEqual([0, 199]);
     expect(scale.ticks).toEqual([0, 50, 100, 150]);
     expect(tightScale([3], 4).place(3)).toBeCloseTo(0.5);
+  });
+});
+
+describe('a scale of steps', () => {
+  it('has no tick between whole steps', () => {
+    expect(stepScale([1, 2, 3, 4], 8).ticks).toEqual([1, 2, 3, 4]);
+    expect(stepScale([0, 199], 4).ticks).toEqual([0, 50, 100, 150]);
+    expect(stepScale([0.5, 1, 1.5], 4).ticks).toEqual([0.5, 1, 1.5]);
+  });
+
+  it('puts one step in the middle', () => {
+    const scale = stepScale([7], 4);
+    expect(scale.ticks).toEqual([7]);
+    expect(scale.place(7)).toBe(0.5);
   });
 });
 

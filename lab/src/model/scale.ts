@@ -62,6 +62,18 @@ export function tightScale(values: Iterable<number>, count: number): Scale {
   return { kind: 'linear', domain, ticks, place: value => (value - domain[0]) / (domain[1] - domain[0]) };
 }
 
+/** A tight scale of steps: there is nothing between whole ones, and one alone stands in the middle. */
+export function stepScale(values: readonly number[], count: number): Scale {
+  const scale = tightScale(values, count);
+  if (!values.every(Number.isInteger)) {
+    return scale;
+  }
+  const [low, high] = extent(values);
+  const domain: [number, number] = low === high ? [low - 1, high + 1] : scale.domain;
+  const ticks = low === high ? [low] : scale.ticks.filter(Number.isInteger);
+  return { kind: 'linear', domain, ticks, place: value => (value - domain[0]) / (domain[1] - domain[0]) };
+}
+
 function* positive(values: Iterable<number>): Iterable<number> {
   for (const value of values) {
     if (value > 0) {

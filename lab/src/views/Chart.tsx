@@ -3,7 +3,16 @@
 import { useMemo, useState } from 'react';
 
 import type { Point } from '../model/records';
-import { linePath, makeScale, nearestIndex, tickTexts, tightScale, type Scale, type ScaleKind } from '../model/scale';
+import {
+  linePath,
+  makeScale,
+  nearestIndex,
+  stepScale,
+  tickTexts,
+  tightScale,
+  type Scale,
+  type ScaleKind
+} from '../model/scale';
 import { durationText, numberText } from '../model/texts';
 import { useWidth } from './host';
 
@@ -203,7 +212,7 @@ function measure(props: ChartProps, xs: number[], width: number): Geometry {
   const yScale = makeScale(values, props.scale, 4);
   const yTexts = tickTexts(yScale.ticks);
   const left = 14 + Math.max(...yTexts.map(text => text.length), 2) * 6.4;
-  const xScale = tightScale(xs, Math.max(2, Math.floor((width - left) / 60)));
+  const xScale = (props.x === 'step' ? stepScale : tightScale)(xs, Math.max(2, Math.floor((width - left) / 60)));
   const xTexts = props.x === 'step' ? tickTexts(xScale.ticks) : timeTexts(xScale.ticks);
   const bottom = HEIGHT - BOTTOM;
   return {

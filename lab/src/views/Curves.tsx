@@ -4,7 +4,7 @@ import { useMemo, useState } from 'react';
 
 import type { Curves as CurveData } from '../model/records';
 import { metricGroup, type ScaleKind } from '../model/scale';
-import { isSystemMetric } from '../model/texts';
+import { isSystemMetric, numberText } from '../model/texts';
 import { Chart, type Series, type XAxis } from './Chart';
 import { Button, Empty } from './parts';
 
@@ -19,7 +19,17 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
   const [picking, setPicking] = useState(false);
   const first = names.filter(name => !isSystemMetric(name)).slice(0, SHOWN_AT_FIRST);
   const isShown = (name: string): boolean => picked[name] ?? first.includes(name);
-  const groups = useMemo(() => grouped(names.filter(isShown), names, props.curves), [names, picked, props.curves]);
+  const shown = names.filter(isShown);
+  const single = singles(shown, props);
+  const groups = useMemo(
+    () =>
+      grouped(
+        shown.filter(name => !single.includes(name)),
+        names,
+        props.curves
+      ),
+    [names, picked, props.curves, props.live]
+  );
   if (names.length === 0) {
     return (
       <p className="at-quiet at-no-metrics">
@@ -32,7 +42,7 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
     <div role="group" className="at-curves" aria-label="Metrics">
       <div className="at-toolbar">
         <Button kind="bare" icon={picking ? 'down' : 'next'} expanded={picking} onClick={() => setPicking(!picking)}>
-          Metrics {names.filter(isShown).length} of {names.length}
+          Metrics {shown.length} of {names.length}
         </Button>
         <div className="at-switches">
           <Button kind="bare" pressed={x === 'time'} onClick={() => setX(x === 'time' ? 'step' : 'time')}>
@@ -64,9 +74,25 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
           <Chart key={title} title={title} series={series} scale={scale} x={x} />
         ))}
       </div>
-      {groups.length === 0 && <Empty title="No metric is picked" />}
+      {single.length > 0 && (
+        <dl className="at-values" aria-label="Logged once">
+          {single.map(name => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{numberText(props.curves[name]?.[0]?.[1])}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      {shown.length === 0 && <Empty title="No metric is picked" />}
     </div>
   );
+}
+
+/** What was logged once is a number, no curve; a run that has just begun may still make one of it. */
+function singles(shown: string[], props: { curves: CurveData; live: boolean }): string[] {
+  const isOver = !props.live || Object.values(props.curves).some(points => points.length > 1);
+  return isOver ? shown.filter(name => props.curves[name]?.length === 1) : [];
 }
 
 function sortedNames(curves: CurveData): string[] {

@@ -131,6 +131,23 @@ describe('a run', () => {
     expect(screen.getByText('"a\\n\\"b\\""')).toBeTruthy();
   });
 
+  it('says what was logged once as a number, when there is a curve beside it', async () => {
+    const metrics = {
+      names: {
+        loss: {
+          points: [
+            [1, 0.5, 10],
+            [2, 0.4, 11]
+          ]
+        },
+        baseline: { points: [[2, 0.73419, 12]] }
+      }
+    };
+    await showRun(makeRun(), { [`api/v1/runs/${ID}/metrics`]: metrics });
+    expect(screen.getAllByRole('slider').map(plot => plot.getAttribute('aria-label'))).toEqual(['loss by step']);
+    expect(screen.getByText('baseline').nextSibling?.textContent).toBe('0.7342');
+  });
+
   it('draws a curve for each group, with values for those who cannot see it', async () => {
     const points = [
       [0, 2, 10],
