@@ -91,6 +91,22 @@ def test_code_in_a_run_knows_its_parameters(service: Service, tmp_path: Path) ->
     assert json.loads(service.log(run.id)) == [run.id, True, PARAMETERS, 1, None]
 
 
+def test_code_in_a_run_is_told_that_it_can_not_call_the_service(service: Service, tmp_path: Path) -> None:
+    work = write(
+        tmp_path,
+        train__py="""
+            import atelier
+            for call in (atelier.runs, atelier.catalog, lambda: atelier.submit("train.py")):
+                try:
+                    call()
+                except atelier.errors.NotAllowed as refused:
+                    print(refused.code)
+        """,
+    )
+    run = service.finish(work)
+    assert (run.state, service.log(run.id)) == ("succeeded", "inside_run\n" * 3), service.log(run.id)
+
+
 def test_a_failed_script_shows_its_own_traceback(service: Service, tmp_path: Path) -> None:
     work = write(
         tmp_path,
