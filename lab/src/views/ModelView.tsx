@@ -190,7 +190,7 @@ function Tensors(props: { title: string; tensors: Tensor[] }): JSX.Element | nul
     </code>
   ]);
   return (
-    <div className="at-group at-tensors">
+    <div className="at-group">
       <h4 className="at-group-title">{props.title}</h4>
       <Pairs pairs={pairs} />
     </div>
