@@ -56,24 +56,24 @@ class RunManager:
         self._check_fit(spec, machine)
         name = checked_name(spec.name or default_name(spec))
         upload = upload_key(caller.owner, spec.bundle)
-        new = NewRun(
-            owner=caller.owner,
-            project=_project(caller, spec),
-            name=name,
-            spec=spec.model_copy(update={"image": image.name, "machine": machine.name}),
-            image=image.name,
-            machine=machine.name,
-            cpu=machine.cpu,
-            memory_bytes=machine.memory,
-            accelerators=dict(machine.accelerators),
-            source=source.model_dump(mode="json"),
-            warnings=list(source.warnings),
-            idempotency_key=key,
-        )
         with self._guard(caller.owner):
             seen = self.store.runs.seen_submission(caller.owner, key) if key else None
             if seen is None:
                 self._check_code(spec, upload)
+            new = NewRun(
+                owner=caller.owner,
+                project=_project(caller, spec),
+                name=name,
+                spec=spec.model_copy(update={"image": image.name, "machine": machine.name}),
+                image=image.name,
+                machine=machine.name,
+                cpu=machine.cpu,
+                memory_bytes=machine.memory,
+                accelerators=dict(machine.accelerators),
+                source=source.model_dump(mode="json"),
+                warnings=list(source.warnings),
+                idempotency_key=key,
+            )
             run, fresh = self.store.runs.submit(new)
             if fresh:
                 self.complete(run)
