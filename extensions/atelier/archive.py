@@ -25,6 +25,7 @@ MANIFEST = ".atelier-manifest.json"
 
 MAX_FILES = 50_000
 _MAX_MANIFEST_BYTES = 64 * 2**20
+_MAX_KEPT_BYTES = 32 << 20
 _MAX_SOURCE_BYTES = 8 * 2**20
 _MAX_WINDOW_BYTES = 2**27
 _HEADER_BYTES_PER_FILE = 4096
@@ -203,8 +204,8 @@ def read_member(bundle_path: Path, name: str, *, limit_bytes: int = 256 * 2**20)
     raise FileNotFoundError(name)
 
 
-def bundle_reader(bundle_path: Path) -> Callable[[str], bytes]:
-    """A reader of a bundle's files by path, for many reads: source files are kept in memory after the first one.
+def bundle_reader(bundle_path: Path, *, limit_bytes: int = 2**40) -> Callable[[str], bytes]:
+    """A reader of a bundle's files by path, for many reads: source files are kept in memory, up to 32 MiB of them.
 
     The reader raises FileNotFoundError for a name that the bundle does not hold, and RefusedInput ``bad_bundle``.
     """
@@ -213,10 +214,13 @@ def bundle_reader(bundle_path: Path) -> Callable[[str], bytes]:
 
     def read(name: str) -> bytes:
         if not names:
-            with _members(bundle_path, 2**40) as members:
+            kept_bytes = 0
+            with _members(bundle_path, limit_bytes) as members:
                 for path, header, content in members:
                     names.add(path)
-                    if path.endswith((".py", ".ipynb")) and header.size <= _MAX_SOURCE_BYTES:
+                    is_source = path.endswith((".py", ".ipynb")) and header.size <= _MAX_SOURCE_BYTES
+                    if is_source and kept_bytes + header.size <= _MAX_KEPT_BYTES:
+                        kept_bytes += header.size
                         sources[path] = content.read()
         if name in sources:
             return sources[name]

@@ -77,7 +77,7 @@ def page_position(token: str) -> dict[str, Any]:
     """The position in a token made by `page_token`; RefusedInput ``bad_page_token`` for any other text."""
     try:
         position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (binascii.Error, ValueError) as problem:
+    except (binascii.Error, ValueError, RecursionError) as problem:
         raise _bad_token() from problem
     if not isinstance(position, dict):
         raise _bad_token()

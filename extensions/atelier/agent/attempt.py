@@ -77,6 +77,7 @@ class Attempt:
                 self.orders = self.link.get("/orders")
             except Unreachable:
                 time.sleep(AWAY_PAUSE_S)
+        self.shipper.limit(int(self.orders["limits"]["artifact_bytes"]))
         if self.orders["command"]["kind"] == "notebook":
             self.shipper.name_notebook(Path(self.orders["spec"]["work"]["target"]).name)
 

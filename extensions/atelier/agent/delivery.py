@@ -55,7 +55,7 @@ class Delivery:
     def _keep_event_file(self) -> None:
         """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
         metrics, folder = self._place.spool / "metrics.jsonl", self._place.folder / "tensorboard"
-        if not metrics.exists():
+        if not metrics.is_file() or metrics.is_symlink():
             return
         argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics), str(folder)]
         try:
@@ -69,7 +69,7 @@ class Delivery:
 
     def _keep_written(self) -> None:
         """Keep new and changed files as artifacts; one that can't be kept is named, and the next ones are tried."""
-        if not self._place.before.exists():
+        if not self._place.before.is_file():
             return
         names, more = written(self._place.work, self._place.before)
         if more:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.place import open_regular
 from atelier.errors import AtelierError, Unreachable
+
+MOST_LINE_BYTES = 1 << 20
 
 OVER = frozenset({"stale_attempt", "unauthenticated", "unknown_run"})
 """Codes of refusals after which the service takes nothing of this attempt any more."""
@@ -33,6 +36,7 @@ class EventReader:
         self, path: Path, take: Callable[[dict[str, Any]], None], complain: Callable[[str], None] = print
     ) -> None:
         self._path, self._take, self._complain = path, take, complain
+        self._is_too_long = False
         self._mark = path.with_name(f"{path.name}.taken")
         self._offset = int(self._mark.read_text()) if self._mark.exists() else 0
 
@@ -44,7 +48,7 @@ class EventReader:
         Unreachable
             The taker could not reach the service; the event comes again.
         """
-        if not self._path.exists():
+        if not self._path.is_file():
             return
         before = self._offset
         try:
@@ -54,13 +58,23 @@ class EventReader:
                 self._mark.write_text(str(self._offset))
 
     def _read_lines(self) -> None:
-        with self._path.open("rb") as stream:
+        with open_regular(self._path) as stream:
             stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
+            while line := stream.readline(MOST_LINE_BYTES):
+                if line.endswith(b"\n"):
+                    if not self._is_too_long:
+                        self._one(line)
+                    self._is_too_long = False
+                elif len(line) == MOST_LINE_BYTES:
+                    self._pass_over()
+                else:
                     return
-                self._one(line)
                 self._offset += len(line)
+
+    def _pass_over(self) -> None:
+        if not self._is_too_long:
+            self._complain(f"A line of more than {MOST_LINE_BYTES} bytes about the run was left out.")
+        self._is_too_long = True
 
     def _one(self, line: bytes) -> None:
         try:

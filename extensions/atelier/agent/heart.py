@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,10 @@ class Heart:
                     self.over()
                     return
                 print(f"The service refused a sign of life: {problem}", flush=True)
+                if is_last:
+                    return
+            except Exception:  # the heart must go on beating, or no order to stop would come
+                print(traceback.format_exc(), flush=True)
                 if is_last:
                     return
             self._ending.wait(TICK_S)

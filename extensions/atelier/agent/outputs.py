@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from atelier.agent.place import open_regular
+
 MOST_FILES = 10_000
+LONGEST_PATH = 1024
 _SKIPPED_FOLDERS = frozenset(
     {
         "__pycache__",
@@ -32,20 +34,46 @@ def remember(root: Path, note: Path) -> None:
 
 
 def written(root: Path, note: Path) -> tuple[list[str], int]:
-    """Paths of new and changed files below ``root``, sorted, and how many more there were than are kept."""
-    before = json.loads(note.read_text()) if note.exists() else {}
+    """Paths of new and changed files below ``root``, sorted, and how many more there were than are kept.
+
+    A note that the work has spoilt counts as none: then all files are new.
+    """
+    try:
+        with open_regular(note) as stream:
+            before = dict(json.load(stream))
+    except (OSError, ValueError, TypeError, RecursionError):
+        before = {}
     found = sorted(path for path, size, changed in _files(root) if before.get(path) != [size, changed])
     return found[:MOST_FILES], max(0, len(found) - MOST_FILES)
 
 
 def _files(root: Path) -> Iterator[tuple[str, int, int]]:
-    for place, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
-        for name in names:
-            path = os.path.join(place, name)
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
+    """Plain files with size and time of change; not recursive, for a run may nest folders without end."""
+    pending = [str(root)]
+    while pending:
+        for entry in _entries(pending.pop()):
+            path = os.path.relpath(entry.path, root).replace(os.sep, "/")
+            if len(os.fsencode(path)) > LONGEST_PATH:
                 continue
-            if stat.S_ISREG(status.st_mode) and not name.endswith(_SKIPPED_SUFFIXES):
-                yield os.path.relpath(path, root).replace(os.sep, "/"), status.st_size, status.st_mtime_ns
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _SKIPPED_FOLDERS:
+                    pending.append(entry.path)
+            elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(_SKIPPED_SUFFIXES):
+                status = _status(entry)
+                if status is not None:
+                    yield path, status.st_size, status.st_mtime_ns
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # gone meanwhile, or closed to us
+        return []
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -93,6 +96,21 @@ class Place:
                 time.sleep(0.01)
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """A file that a run may have written, to be read: never through a link, and never what is no plain file.
+
+    Raises
+    ------
+    OSError
+        It is a link, a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file in one step, durable when this returns."""
     part = path.with_name(f".{path.name}.part")
@@ -117,13 +135,13 @@ def store(source: Path, url: str) -> None:
     if url.startswith("file://"):
         target = Path(_local(url))
         part = target.with_name(f".part-{os.getpid()}-{target.name}"[:250])
-        with source.open("rb") as reader, part.open("wb") as stream:
+        with open_regular(source) as reader, part.open("wb") as stream:
             shutil.copyfileobj(reader, stream, 1 << 20)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(part, target)
         return
-    with source.open("rb") as reader:
+    with open_regular(source) as reader:
         headers = {"Content-Length": str(source.stat().st_size)}
         urllib.request.urlopen(
             urllib.request.Request(url, data=reader, method="PUT", headers=headers), timeout=600
@@ -136,5 +154,5 @@ def _local(url: str) -> str:
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,6 +7,9 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+LONGEST_S = 10 * 365 * 86400.0
+"""A time left beyond this is told as unknown."""
+
 
 class ProgressMeter:
     """The newest progress, and the rate since the first point. Thread-safe.
@@ -56,7 +59,8 @@ class ProgressMeter:
         done, took_s = self._newest[0] - self._first[0], self._newest[1] - self._first[1]
         if done <= 0 or took_s <= 0:
             return None
-        return max(0.0, (self._total - self._newest[0]) * took_s / done)
+        left_s = max(0.0, (self._total - self._newest[0]) * took_s / done)
+        return left_s if left_s < LONGEST_S else None
 
 
 def _finite(value: float) -> float:

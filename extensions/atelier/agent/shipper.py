@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from atelier.agent.events import OVER, EventReader
 from atelier.agent.heart import Heart
 from atelier.agent.link import Link
-from atelier.agent.place import Place
+from atelier.agent.place import Place, open_regular
 from atelier.agent.uploads import Uploads
 from atelier.errors import AtelierError, Unreachable
 
@@ -113,12 +113,12 @@ class Shipper:
 
     def _ship(self, stream: str, path: Path, whole: Callable[[bytes], int]) -> None:
         """Send what a file has more than the service; ``whole`` says how much of a piece may go."""
-        if not path.exists():
+        if not path.is_file():
             return
         sent = self._sent[stream]
         if sent is None:
             sent = self._link.put(f"/streams/{stream}", b"", offset=0)["size"]
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             while data := _piece(source, sent, whole):
                 sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
                 self._sent[stream] = sent
@@ -130,6 +130,10 @@ class Shipper:
             changed = path.stat().st_mtime_ns
             self._uploads.artifact(path, self._uploads.notebook_name, "notebook")
             self._notebook_at = changed
+
+    def limit(self, artifact_bytes: int) -> None:
+        """How large one artifact may be."""
+        self._uploads.limit_bytes = artifact_bytes
 
     def name_notebook(self, name: str) -> None:
         """How the executed notebook is called among the artifacts."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from atelier.agent.link import Link
-from atelier.agent.place import Place, sha256_of, store
+from atelier.agent.place import Place, open_regular, sha256_of, store
+from atelier.errors import RefusedInput
+from atelier.quantities import format_bytes
 
 MANIFEST = "MANIFEST.sha256"
+MOST_CARD_BYTES = 8 << 20
 
 
 class Uploads:
@@ -18,9 +22,15 @@ class Uploads:
     def __init__(self, link: Link, place: Place) -> None:
         self._link, self._place = link, place
         self.notebook_name = "notebook.ipynb"
+        self.limit_bytes: float = math.inf
+        """Most bytes that one file may have; a larger one is refused before it is read."""
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
         """Keep a file as an artifact of the run."""
+        size = path.stat(follow_symlinks=False).st_size
+        if size > self.limit_bytes:
+            words = f"{name} has {format_bytes(size)}, more than a run may leave."
+            raise RefusedInput("too_large", words, hint="Write less.")
         report = _report(path, name) | {"kind": kind}
         store(path, self._link.post("/artifacts/place", report)["url"])
         self._link.post("/artifacts", report)
@@ -40,8 +50,14 @@ class Uploads:
             url = self._link.post("/uploads/place", file)["url"]
             if url is not None:
                 store(folder / file["path"], url)
-        card: dict[str, Any] = json.loads((folder / "model.json").read_text())
+        card: dict[str, Any] = _json_of(folder / "model.json")
         self._link.post("/models", {"name": name, "card": card, "files": files})
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    with open_regular(path) as stream:
+        content: dict[str, Any] = json.loads(stream.read(MOST_CARD_BYTES))
+    return content
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -12,11 +12,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
+from atelier.service.bodies import MOST_BYTES, BodyLimit
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
-
-MOST_JSON_BYTES = 8 << 20
 
 
 def create_app(service: Service) -> FastAPI:
@@ -34,6 +33,7 @@ def create_app(service: Service) -> FastAPI:
     for resource in (catalog, uploads, runs, models, roots, leases, agent):
         app.include_router(resource.router, prefix=API)
     app.middleware("http")(_guard)
+    app.add_middleware(BodyLimit)
     app.add_exception_handler(AtelierError, _atelier_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
@@ -77,7 +77,7 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
         return await _http_error(request, HTTPException(404))
     is_json = request.headers.get("content-type", "").startswith("application/json")
     length = request.headers.get("content-length", "0")
-    if is_json and length.isdecimal() and int(length) > MOST_JSON_BYTES:
+    if is_json and length.isdecimal() and int(length[:18]) > MOST_BYTES:
         return await _atelier_error(
             request, RefusedInput("too_large", "The request's JSON is larger than 8 MiB.", hint="Send less.")
         )

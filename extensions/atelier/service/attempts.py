@@ -122,7 +122,9 @@ class AttemptManager:
         with self.blobs.open(RunPaths(run.id).bundle) as source, tempfile.NamedTemporaryFile(suffix=".tar.zst") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
-            arguments = script_argv(bundle_reader(Path(copy.name)), work, run.spec.params)
+            arguments = script_argv(
+                bundle_reader(Path(copy.name), limit_bytes=4 * self.limits.bundle_size), work, run.spec.params
+            )
         if work.kind is WorkKind.MODULE:
             return {"kind": "module", "argv": ["-m", work.target, *arguments]}
         return {"kind": "script", "argv": [PurePosixPath(work.target).name, *arguments]}

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from atelier.records import Record
 
+MOST_LEVELS = 100
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -19,7 +20,7 @@ class FromUser(Record):
     @model_validator(mode="before")
     @classmethod
     def _carriable(cls, body: Any) -> Any:
-        fault = _fault(body)
+        fault = f"it is nested deeper than {MOST_LEVELS} levels" if is_too_deep(body) else _fault(body)
         if fault is not None:
             raise ValueError(fault)
         return body
@@ -34,7 +35,25 @@ class FromAgent(Record):
     @model_validator(mode="before")
     @classmethod
     def _mended(cls, body: Any) -> Any:
+        if is_too_deep(body):
+            raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
         return _mend(body)
+
+
+def is_too_deep(value: Any, levels: int = MOST_LEVELS) -> bool:
+    """Whether lists and objects are nested deeper than any answer could show again; not recursive itself."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [each for one in layer for each in _inside(one)]
+        if not layer:
+            return False
+    return True
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def _fault(value: Any) -> str | None:

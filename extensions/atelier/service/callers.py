@@ -172,7 +172,7 @@ class KnownCallers:
             ``unauthenticated`` without a known token, ``no_scope`` when the token isn't for this service.
         """
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() in {"token", "bearer"} and token:
+        if scheme.lower() in {"token", "bearer"} and token and token.isascii():
             for source in self._sources:
                 caller = await source.caller(token.strip())
                 if caller is not None:

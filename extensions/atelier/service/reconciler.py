@@ -209,7 +209,8 @@ class Reconciler:
     def attempt_ended(self, run_id: str, n: int) -> None:
         """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""
         self.wake()
-        task = asyncio.get_running_loop().create_task(self._clean_up(Key(run_id, n)))
+        cleaning = self._apart(self._clean_up(Key(run_id, n)), f"cleaning up after {run_id}/{n}")
+        task = asyncio.get_running_loop().create_task(cleaning)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -223,10 +224,13 @@ class Reconciler:
     async def sweep(self) -> None:
         """At start: end and remove what attempts that are over have left."""
         for key in await self.backend.leftovers():
-            run_state = await self._attempt_state(key)
-            if run_state is None or run_state.is_final:
-                await self.backend.kill(key)
-                await self.backend.clean(key)
+            await self._apart(self._sweep_one(key), f"the sweep of {key.run_id}/{key.n}")
+
+    async def _sweep_one(self, key: Key) -> None:
+        state = await self._attempt_state(key)
+        if state is None or state.is_final:
+            await self.backend.kill(key)
+            await self.backend.clean(key)
 
     async def _attempt_state(self, key: Key) -> AttemptState | None:
         try:

@@ -238,11 +238,18 @@ def _note(path: Path, plan: Plan, socket_file: Path, token_file: Path) -> Iterat
 
 
 def private_token(path: Path) -> Path:
-    """A file with a random token, mode 0600, made once."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """A file with a random token, mode 0600, made once and whole; an empty one, of a full disk, is made anew."""
+    if path.is_symlink() or (path.exists() and path.stat().st_size == 0):
+        path.unlink()
+    if not path.exists():
+        part = path.with_name(f".{path.name}-{os.getpid()}")
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+        part.unlink()
     return path
 
 
@@ -257,6 +264,8 @@ def make_private(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise RefusedInput("not_private", f"{folder} belongs to another account.", hint="Give another ATELIER_HOME.")
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
     return folder
 
 

@@ -227,7 +227,7 @@ def _format_html(name: str, report: Mapping[str, Any]) -> str:
     verdict = f"{_mark('succeeded' if equal else 'failed')}{'equal to' if equal else 'differs from'} its source"
     rows = [
         (
-            str(row["batch"]),
+            escape(str(row["batch"])),
             difference_words(row["max_abs"]),
             difference_words(row["max_rel"]),
             "–" if row.get("labels_equal") is None else f"{100 * row['labels_equal']:.4g} %",

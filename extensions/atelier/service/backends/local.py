@@ -11,13 +11,13 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -73,7 +73,7 @@ class LocalBackend(Backend):
     def _spawn(self, key: Key, options: Sequence[str]) -> None:
         folder = self.folder(key)
         argv = [sys.executable, "-m", "atelier.agent", str(folder), *options]
-        with (folder / "agent.log").open("ab") as log:
+        with _open_log(folder / "agent.log") as log:
             child = launch_as(None, argv, agent_environment(os.environ, key), log=log.fileno(), folder=folder)
         self._children.setdefault(key, []).append(child)
 
@@ -89,7 +89,7 @@ class LocalBackend(Backend):
             return Sign.ABSENT
         if running or is_locked(folder / "lock"):
             return Sign.ALIVE
-        fresh = time.time() - (folder / "orders.json").stat().st_mtime < START_GRACE_S
+        fresh = time.time() - os.lstat(folder / "orders.json").st_mtime < START_GRACE_S
         if not (folder / "lock").exists() and not children and fresh:
             return Sign.ALIVE
         return Sign.GONE
@@ -106,9 +106,8 @@ class LocalBackend(Backend):
 
     def _remove(self, key: Key) -> None:
         folder = self.folder(key)
-        if folder.exists():
-            shutil.rmtree(folder)
-        if folder.parent.exists() and not any(folder.parent.iterdir()):
+        remove_tree(folder, self._root.parent / "trash")
+        with contextlib.suppress(OSError):  # another attempt's folder is still there
             folder.parent.rmdir()
 
     async def leftovers(self) -> list[Key]:
@@ -160,11 +159,30 @@ def agent_environment(environ: Mapping[str, str], key: Key) -> dict[str, str]:
     }
 
 
+def _open_log(path: Path) -> IO[bytes]:
+    """The agent's own log, to be appended to; what else a run may have put in its place is moved aside."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.rename(path.with_name(f"{path.name}.replaced"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "ab")
+
+
+def remove_tree(folder: Path, trash: Path) -> None:
+    """Remove a folder that a run has filled: read-only folders and any depth too; what resists goes to ``trash``."""
+    if not folder.exists():
+        return
+    for argv in (["chmod", "-R", "u+rwX", "--", str(folder)], ["rm", "-rf", "--", str(folder)]):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    if folder.exists():
+        trash.mkdir(mode=0o700, exist_ok=True)
+        folder.rename(trash / f"{folder.parent.name}-{folder.name}-{time.time_ns()}")
+
+
 def is_locked(path: Path) -> bool:
-    """Whether another process holds an exclusive ``flock`` on a file."""
+    """Whether another process holds an exclusive ``flock`` on a file; what is no file holds nobody's."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

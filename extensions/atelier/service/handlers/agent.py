@@ -17,6 +17,7 @@ from atelier.service.store.streams import STREAMS
 from atelier.service.streams import MOST_BYTES
 
 router = APIRouter(prefix="/agent")
+Step = Annotated[int, Query(ge=0, lt=2**63)]
 
 
 class StartReport(FromAgent):
@@ -101,7 +102,9 @@ def keep(body: FileReport, service: Parts, agent: Agent) -> dict[str, Any]:
 
 
 @router.post("/checkpoints/place")
-def place_checkpoint(step: int, path: str, service: Parts, agent: Agent) -> dict[str, str]:
+def place_checkpoint(
+    step: Annotated[int, Query(ge=0, lt=2**63)], path: str, service: Parts, agent: Agent
+) -> dict[str, str]:
     """Where a checkpoint's file goes."""
     return {"url": service.attempts.place_checkpoint(agent, step, path)}
 

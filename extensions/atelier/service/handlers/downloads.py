@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from atelier.errors import RefusedInput
 from atelier.storage import BlobStore
 
 PART_BYTES = 1 << 20
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def safe_headers(name: str) -> dict[str, str]:
@@ -48,7 +50,7 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
     if header is None or not header.startswith("bytes=") or "," in header:
         return 0, size
     first, _, last = header.removeprefix("bytes=").partition("-")
-    if not first.isdecimal() or (last and not last.isdecimal()):
+    if not _NUMBER.fullmatch(first) or (last and not _NUMBER.fullmatch(last)):
         return 0, size
     start, end = int(first), min(int(last) + 1 if last else size, size)
     if start >= end:

@@ -149,7 +149,8 @@ class StreamStore:
         values: dict[str, Any] = {}
         if progress is not None and dict(progress) != row.progress:
             values["progress"] = dict(progress)
-        fresh = [text for text in dict.fromkeys(warnings) if text not in row.warnings]
+        told = dict.fromkeys(text[:1000] for text in warnings)
+        fresh = [text for text in told if text not in row.warnings]
         if fresh:
             values["warnings"] = [*row.warnings, *fresh][:100]
         if values or changed:
