@@ -17,7 +17,7 @@ from atelier.server.events import Event, read_events
 from atelier.server.folders import new_file, path_below, relative_parts
 from atelier.server.outbox import LIMIT, POINTS_LIMIT, RESYNC, Message, Outbox
 from atelier.server.passing import SMALL_BODY_BYTES, asked_headers, body_limit_bytes, checked_path, told_headers
-from atelier.server.written import read_sources, until_written
+from atelier.server.written import read_sources, submit_written, until_written
 
 RUN = "r-aaaaaaaaaa"
 
@@ -258,6 +258,30 @@ def test_a_notebook_is_awaited_until_it_is_what_the_page_shows(tmp_path: Path) -
     with pytest.raises(Conflict) as late:
         asyncio.run(until_written(path, ["other"], limit_s=0.2))
     assert late.value.code == "not_saved"
+
+
+def test_a_save_in_the_middle_of_a_submit_is_no_broken_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(book("x = 1"))
+    tries: list[str] = []
+
+    def submit() -> str:
+        tries.append("try")
+        if len(tries) < 3:
+            raise RefusedInput("bad_notebook", "cut short")
+        return "r-done"
+
+    def refuse() -> str:
+        tries.append("refused")
+        raise RefusedInput("unknown_parameter", "no such")
+
+    assert asyncio.run(submit_written(path, ["x = 1"], submit=submit)) == "r-done"
+    assert len(tries) == 3
+    for sources, call in ((["x = 1"], refuse), (None, refuse)):
+        tries.clear()
+        with pytest.raises(RefusedInput):
+            asyncio.run(submit_written(path, sources, submit=call))
+        assert tries == ["refused"]
 
 
 @pytest.mark.parametrize("told", ["text", [1], {"a": "b"}])

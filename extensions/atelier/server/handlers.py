@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from atelier.server.folders import path_below
 from atelier.server.home_root import HomeHandler, RootsHandler
 from atelier.server.pages import EventsSocket
 from atelier.server.passed import ServiceHandler
-from atelier.server.written import read_sources, until_written
+from atelier.server.written import read_sources, submit_written
 
 SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
 
@@ -51,9 +50,7 @@ class SubmitHandler(LocalHandler):
                 "unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}."
             )
         work = path_below(self.root, body.get("path"))
-        if sources is not None:
-            await until_written(work, sources)
-        run_id = await asyncio.to_thread(_submit, work, options)
+        run_id = await submit_written(work, sources, submit=lambda: _submit(work, options))
         self.feed.wake()
         self.answer(await self.link.json("GET", f"/runs/{run_id}"), status=201)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from atelier.errors import Conflict, RefusedInput
 
 LIMIT_S = 15.0
 EVERY_S = 0.1
+TRIES = 5
+CUT_SHORT = frozenset({"bad_notebook", "empty_work"})
 
 
 def read_sources(told: Any) -> list[str] | None:
@@ -30,6 +33,23 @@ def read_sources(told: Any) -> list[str] | None:
     if not isinstance(told, list) or not all(isinstance(source, str) for source in told):
         raise RefusedInput("bad_sources", "The sources of the cells are not a list of texts.", hint="Reload the page.")
     return told
+
+
+async def submit_written(path: Path, sources: list[str] | None, *, submit: Callable[[], str]) -> str:
+    """What ``submit`` gives, called in a thread when the file has the sources.
+
+    Jupyter writes a file in place, so another save may cut it short just then. What the page shows is no broken
+    notebook, hence such an error is tried again.
+    """
+    for _ in range(TRIES if sources is not None else 0):
+        await until_written(path, sources or [])
+        try:
+            return await asyncio.to_thread(submit)
+        except RefusedInput as problem:
+            if problem.code not in CUT_SHORT:
+                raise
+            await asyncio.sleep(EVERY_S)
+    return await asyncio.to_thread(submit)
 
 
 async def until_written(path: Path, sources: list[str], *, limit_s: float = LIMIT_S) -> None:
