@@ -48,6 +48,10 @@ class AtelierError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the frames of this library."""
+        return [f"{type(self).__name__}[{self.code}]: {self.message}", *([self.hint] if self.hint else [])]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.code, self.message, self.hint, self.detail))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from atelier.client import Client
 from atelier.errors import RefusedInput
 from atelier.overlay import only_in_overlay
 from atelier.quantities import parse_duration
-from atelier.records import Source, Work
+from atelier.records import Source, Work, WorkKind
 from atelier.works import FoundWork, Parameter, check_work, find_work, inspect_work
 
 TORN_WAIT_S = 0.3
@@ -117,14 +118,13 @@ def send(client: Client, submission: Submission, *, environ: Mapping[str, str] |
     """Capture and upload the code and make the run; the run's record. A lost answer makes no second run."""
     catalog = client.catalog()
     plan = capture(submission, catalog.get("limits", {}).get("bundle_size") or BUNDLE_LIMIT_BYTES)
-    spec = spec_of(
-        submission, plan, _place(client, catalog, submission.order, os.environ if environ is None else environ)
-    )
+    given = os.environ if environ is None else environ
+    named = named_place(submission.found) if catalog.get("images") else {}
+    spec = spec_of(submission, plan, _place(client, catalog, submission.order, {**given, **named}))
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         path = Path(folder) / "bundle.tar.zst"
         spec["bundle"] = write_bundle(plan, path)
         client.put_bundle(path, spec["bundle"])
-    given = os.environ if environ is None else environ
     source = source_of(plan, overlay_warnings(submission.found, given))
     return client.submit(spec, source=source, idempotency_key=uuid.uuid4().hex)
 
@@ -179,13 +179,24 @@ def source_of(plan: BundlePlan, warnings: Sequence[str] = ()) -> Source:
     )
 
 
+def named_place(found: FoundWork) -> dict[str, str]:
+    """Image and machine that a notebook names in its metadata, ``atelier: {image, machine}``, as variables."""
+    if found.kind is not WorkKind.NOTEBOOK:
+        return {}
+    named = json.loads(found.path.read_bytes()).get("metadata", {}).get("atelier", {})
+    asked = (
+        {f"ATELIER_{key.upper()}": named.get(key) for key in ("image", "machine")} if isinstance(named, dict) else {}
+    )
+    return {name: value for name, value in asked.items() if isinstance(value, str) and value}
+
+
 def _place(
     client: Client, catalog: Mapping[str, Any], order: Order, environ: Mapping[str, str]
 ) -> dict[str, str | None]:
     """Image, interpreter and machine.
 
-    What the caller names, else what his server runs in, else the catalog's default; a plain terminal beside a catalog
-    without images lends its own interpreter.
+    What the caller names, else what the notebook names, else what his server runs in, else the catalog's default; a
+    plain terminal beside a catalog without images lends its own interpreter.
     """
     image = order.image or environ.get("ATELIER_IMAGE") or None
     machine = order.machine or environ.get("ATELIER_MACHINE") or None

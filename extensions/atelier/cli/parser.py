@@ -173,12 +173,15 @@ def _runs(add: _Adder) -> None:
 
 def _data(add: _Adder) -> None:
     data = add.group("data", "list and preview files of the data roots")
-    ls = data("ls", "data:ls", "list a folder, or the roots", "atelier data ls samples/digits")
+    ls = data("ls", "data:ls", "list a folder, or the roots", "atelier data ls datasets/samples")
     ls.add_argument("place", metavar="ROOT/PATH", nargs="?", default="", help="a folder; the roots when not given")
     ls.add_argument("--limit", type=int, default=100, help="entries of a page (100)")
     ls.add_argument("--page", help="token of a later page, as printed")
     preview = data(
-        "preview", "data:preview", "show the beginning of a file", "atelier data preview samples/digits.parquet"
+        "preview",
+        "data:preview",
+        "show the beginning of a file",
+        "atelier data preview datasets/samples/data/languages.csv",
     )
     preview.add_argument("place", metavar="ROOT/PATH", help="a file")
     preview.add_argument("--limit", type=int, default=20, help="rows or lines (20)")
