@@ -80,7 +80,11 @@ def test_time_left_is_unknown_until_it_is_known() -> None:
 def test_a_failed_run_shows_the_users_traceback() -> None:
     error = ErrorReport(kind="ValueError", message="bad", traceback="Traceback\n  line 7", cell=4, line=7)
     attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, created_at=THEN)
-    seen = text_of(run_bundle(make_run(state=RunState.FAILED, attempts=[attempt], ended_at=THEN))["text/html"])
+    run = make_run(state=RunState.FAILED, attempts=[attempt], ended_at=THEN, message="ValueError: bad (cell 4)")
+    bundle = run_bundle(run)
+    seen = text_of(bundle["text/html"])
+    assert "bad (cell 4)" not in seen, "the error is not said twice"
+    assert "bad (cell 4)" in bundle["text/plain"]
     assert "ValueError : bad cell 4 · line 7 Traceback line 7" in seen
 
 

@@ -51,10 +51,16 @@ def progress_words(run: Mapping[str, Any]) -> str:
 
 
 def sentence(run: Mapping[str, Any]) -> str:
-    """What the service says of the run and what to do; not again what the state's word has said already."""
-    said = {f"{state_words(run)}.", f"{STATE_WORDS.get(run['state'])}."}
-    message = "" if run.get("message") in said else run.get("message")
-    return " ".join(filter(None, [message, run.get("hint")]))
+    """What the service says of the run and what to do; not again what the state's word or the error's card says."""
+    message, error = run.get("message") or "", _last_error(run)
+    said = message in {f"{state_words(run)}.", f"{STATE_WORDS.get(run['state'])}."}
+    if run["state"] == "failed" and error is not None:
+        said = said or message.startswith(f"{error['kind']}: ")
+    return " ".join(filter(None, ["" if said else message, run.get("hint")]))
+
+
+def _last_error(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((one["error"] for one in reversed(run.get("attempts", ())) if one.get("error")), None)
 
 
 def number_words(value: float | None) -> str:
@@ -64,7 +70,7 @@ def number_words(value: float | None) -> str:
 
 def run_html(run: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:
     """A card of one run: state, sentence, progress, newest metrics with their curves, the user's own traceback."""
-    error = next((one["error"] for one in reversed(run.get("attempts", [])) if one.get("error")), None)
+    error = _last_error(run)
     parts = [
         _head(run),
         _paragraph(sentence(run)),

@@ -156,7 +156,8 @@ def _json(record: Record) -> dict[str, Any]:
 
 def _run_text(run: Mapping[str, Any]) -> str:
     words = [f"run {run['id']} {run['name']}: {static.state_words(run).lower()}", static.progress_words(run)]
-    return "\n".join(filter(None, [", ".join(filter(None, words)), static.sentence(run)]))
+    whole = static.sentence({**run, "attempts": []})  # there is no card of the error in a plain text
+    return "\n".join(filter(None, [", ".join(filter(None, words)), whole]))
 
 
 def _runs_text(runs: Sequence[Mapping[str, Any]]) -> str:

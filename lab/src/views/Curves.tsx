@@ -6,7 +6,7 @@ import type { Curves as CurveData } from '../model/records';
 import { metricGroup, type ScaleKind } from '../model/scale';
 import { isSystemMetric, numberText } from '../model/texts';
 import { Chart, type Series, type XAxis } from './Chart';
-import { Button, Empty } from './parts';
+import { Button } from './parts';
 
 const SHOWN_AT_FIRST = 8;
 const COLOURS = 6;
@@ -84,7 +84,13 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
           ))}
         </dl>
       )}
-      {shown.length === 0 && <Empty title="No metric is picked" />}
+      {shown.length === 0 && (
+        <p className="at-quiet at-no-metrics">
+          {names.every(isSystemMetric)
+            ? 'The code has logged no metrics. How it used the machine can be picked above.'
+            : 'No metric is picked.'}
+        </p>
+      )}
     </div>
   );
 }

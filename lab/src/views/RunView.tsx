@@ -79,7 +79,7 @@ function Known(props: KnownProps): JSX.Element {
   const { run, data } = props;
   const live = !isFinal(run);
   const now = useNow(live);
-  const report = [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
+  const report = lastError(run);
   const panes: Pane[] = [
     { key: 'live', title: 'Metrics, log', body: <Live run={run} data={data} live={live} /> },
     {
@@ -104,10 +104,20 @@ function Known(props: KnownProps): JSX.Element {
   );
 }
 
+function lastError(run: Run): ErrorReport | null {
+  return [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
+}
+
+/** Whether the state's word, or the card with the error, tells the same as the run's sentence. */
+function isSaidAlready(run: Run): boolean {
+  const words = [runStateText(run), stateText(run.state)].map(word => `${word}.`);
+  const error = run.state === 'failed' ? lastError(run) : null;
+  return words.includes(run.message) || (error !== null && run.message.startsWith(`${error.kind}: `));
+}
+
 function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
   const { run, store, live, now } = props;
-  const said = [runStateText(run), stateText(run.state)].map(word => `${word}.`);
-  const words = [said.includes(run.message) ? '' : run.message, run.hint].filter(Boolean).join(' ');
+  const words = [isSaidAlready(run) ? '' : run.message, run.hint].filter(Boolean).join(' ');
   const place = run.state === 'queued' ? queueText(run.queue_position) : '';
   return (
     <header className="at-head">
