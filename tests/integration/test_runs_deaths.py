@@ -64,8 +64,9 @@ def kernels(service: Service, run_id: str) -> list[int]:
 
 
 # -- the service --------------------------------------------------------------------------------------------------
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own() -> Iterator[Service]:
+    """A service that is killed and started again; each test leaves it running."""
     with service_over() as place:
         yield place
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,45 +45,56 @@ def waits_for(service: Service, run_id: str, reason: Reason) -> Run:
     return run
 
 
-def limited(limit: str) -> str:
-    return SETTINGS + f"limits: {{{limit}}}\n"
+LIMITS = "limits: {runs_per_user: 2, cpu_per_user: 100m, memory_per_user: 10Mi}\n"
+SIZES = "{name: broad, cpu: 60m, memory: 1Mi}\n    - {name: deep, cpu: 20m, memory: 6Mi}"
 
 
-@pytest.mark.parametrize("limit", ["runs_per_user: 1", "cpu_per_user: 30m", "memory_per_user: 1500Ki"])
-def test_a_users_limit_is_waited_for(tmp_path: Path, limit: str) -> None:
-    with service_over(settings=limited(limit)) as service:
-        first, second = gated(tmp_path / "1"), gated(tmp_path / "2")
-        holder, waiting = service.submit(first), service.submit(second)
-        service.wait_log(holder, "begun")
-        waits_for(service, waiting, Reason.WAITS_FOR_USER_LIMIT)
-        assert service.run(waiting).queue_position == 1
-        open_gate(first)
-        assert service.wait(holder).state == "succeeded"
-        service.wait_log(waiting, "begun")
-        assert service.run(waiting).reason is None
-        open_gate(second)
-        assert service.wait(waiting).state == "succeeded"
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Service]:
+    """A service where one user may run two small runs, or one large one."""
+    with service_over(settings=SETTINGS.replace("{name: gpu,", f"{SIZES}\n    - {{name: gpu,") + LIMITS) as place:
+        yield place
 
 
-def test_what_can_never_fit_is_refused(tmp_path: Path) -> None:
-    settings = limited("memory_per_user: 10Ki, cpu_per_user: 1m").replace("name: whole", "groups: [team], name: whole")
-    with service_over(settings=settings) as service:
-        work = write(tmp_path, train__py="1")
-        for spec, code in (
-            ({}, "over_user_limit"),
-            ({"machine": "huge"}, "machine_not_available"),
-            ({"machine": "gpu"}, "machine_not_available"),
-            ({"machine": "tinny"}, "unknown_machine"),
-            ({"image": "plane"}, "unknown_image"),
-            ({"nodes": 2}, "too_many_nodes"),
-            ({"machine": "whole"}, "machine_not_allowed"),
-            ({"project": "team"}, "over_user_limit"),
-        ):
-            with pytest.raises((RefusedInput, NotAllowed)) as caught:
-                service.submit(work, **spec)
-            assert caught.value.code == code, spec
-            assert caught.value.hint
-        assert service.client.runs()["items"] == []
+@pytest.mark.parametrize(
+    ("machine", "fitting"), [("tiny", 2), ("broad", 1), ("deep", 1)], ids=["runs", "cpu", "memory"]
+)
+def test_a_users_limit_is_waited_for(limited: Service, tmp_path: Path, machine: str, fitting: int) -> None:
+    works = [gated(tmp_path / str(n)) for n in range(fitting + 1)]
+    *holders, waiting = [limited.submit(work, machine=machine) for work in works]
+    for run_id in holders:
+        limited.wait_log(run_id, "begun")
+    waits_for(limited, waiting, Reason.WAITS_FOR_USER_LIMIT)
+    assert limited.run(waiting).queue_position == 1
+    open_gate(works[0])
+    assert limited.wait(holders[0]).state == "succeeded"
+    limited.wait_log(waiting, "begun")
+    assert limited.run(waiting).reason is None
+    for work in works[1:]:
+        open_gate(work)
+    for run_id in (*holders, waiting):
+        assert limited.wait(run_id).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"machine": "whole"}, "over_user_limit"),
+        ({"machine": "huge"}, "machine_not_available"),
+        ({"machine": "gpu"}, "machine_not_available"),
+        ({"machine": "tinny"}, "unknown_machine"),
+        ({"image": "plane"}, "unknown_image"),
+        ({"nodes": 2}, "too_many_nodes"),
+        ({"project": "team"}, "project_not_allowed"),
+    ],
+)
+def test_what_can_never_run_is_refused(limited: Service, tmp_path: Path, spec: dict[str, Any], code: str) -> None:
+    before = limited.client.runs()["items"]
+    with pytest.raises((RefusedInput, NotAllowed)) as caught:
+        limited.submit(write(tmp_path, train__py="1"), **spec)
+    assert caught.value.code == code
+    assert caught.value.hint
+    assert limited.client.runs()["items"] == before
 
 
 # -- GPUs ---------------------------------------------------------------------------------------------------------
