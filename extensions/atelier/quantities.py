@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from atelier.errors import RefusedInput
 
@@ -31,7 +32,7 @@ def parse_bytes(text: str | int) -> int:
         raise RefusedInput(
             "bad_quantity", f"{text!r} is not an amount of memory.", hint="Write a number and a unit, as 512Mi or 4Gi."
         )
-    return int(float(match[1]) * _BYTES[match[2]])
+    return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
 def format_bytes(size_bytes: int) -> str:
