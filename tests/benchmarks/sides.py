@@ -42,7 +42,7 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """The JSON of a GET."""
         answer = self.http.get(path, params=query)
         answer.raise_for_status()
