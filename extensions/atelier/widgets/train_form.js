@@ -183,9 +183,11 @@ function render({ model, el }) {
   function machineCard(entry) {
     const parts = [`${entry.cpu} CPU`, bytes(entry.memory_bytes), ...Object.entries(entry.accelerators ?? {}).map(([kind, count]) => `${count} × ${kind}`)];
     const price = entry.price_per_hour ? `${entry.price_per_hour} / hour` : 'free';
+    const title = entry.title && !entry.title.startsWith(parts[0]) && entry.title !== entry.name ? [entry.title] : []; // a made one says the same
     return [
-      h('span', { class: 'tf-card-title' }, entry.title || entry.name),
-      h('span', { class: 'tf-card-facts' }, entry.available ? [...parts, price].join(' · ') : entry.why || 'not available')
+      h('span', { class: 'tf-card-title' }, entry.name),
+      h('span', { class: 'tf-card-facts' }, [...title, ...parts, price].join(' · ')),
+      entry.available ? null : h('span', { class: 'tf-card-facts' }, entry.why || 'not available')
     ];
   }
 
