@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -223,18 +224,42 @@ def test_what_an_old_boot_left_is_swept(own: Service, tmp_path: Path) -> None:
     assert own.run(run.id).state == "succeeded"
 
 
-def test_a_submit_that_a_crash_cut_in_two_is_completed(own: Service, tmp_path: Path) -> None:
-    """The row is there, the bundle's copy and the move to the queue are not."""
-    first = own.finish(write(tmp_path, train__py="print('ran')"))
-    own.kill()
-    with sqlite3.connect(own.home / "db/atelier.sqlite") as database:
+def half_submit(service: Service, like: str, run_id: str, bundle: str) -> None:
+    """Put a row into the database as a submit leaves it that a crash has cut off a minute ago."""
+    with contextlib.closing(sqlite3.connect(service.home / "db/atelier.sqlite", timeout=20)) as database:
         columns = [row[1] for row in database.execute("pragma table_info(runs)")]
-        changed = {"id": "'r-aaaaaaaaaa'", "state": "'created'", "attempt": "0", "epoch": "0", "ended_at": "null"}
+        spec = f"replace(spec, '{service.run(like).spec.bundle}', '{bundle}')"
+        changed = {
+            "id": f"'{run_id}'",
+            "state": "'created'",
+            "attempt": "0",
+            "epoch": "0",
+            "ended_at": "null",
+            "spec": spec,
+        }
+        changed["created_at"] = "datetime('now', '-1 minute')"
         values = ", ".join(changed.get(column, f'"{column}"') for column in columns)
         names = ", ".join(f'"{column}"' for column in columns)
-        database.execute(f"insert into runs ({names}) select {values} from runs where id = ?", (first.id,))
-    database.close()
-    own.start()
-    run = own.wait("r-aaaaaaaaaa")
-    assert run.state == "succeeded"
-    assert own.log(run.id) == "ran\n"
+        database.execute(f"insert into runs ({names}) select {values} from runs where id = ?", (like,))
+        database.commit()
+
+
+def test_a_submit_that_a_crash_cut_in_two_is_completed(own: Service, tmp_path: Path) -> None:
+    """The row is there, the bundle's copy and the move to the queue are not: found at a start, and by the loop."""
+    first = own.finish(write(tmp_path, train__py="print('ran')"))
+    for run_id, restarts in (("r-aaaaaaaaaa", True), ("r-bbbbbbbbbb", False)):
+        half_submit(own, first.id, run_id, first.spec.bundle)
+        if restarts:
+            own.kill()
+            own.start()
+        run = own.wait(run_id)
+        assert run.state == "succeeded"
+        assert own.log(run.id) == "ran\n"
+
+
+def test_a_submit_whose_code_never_came_is_given_up(own: Service, tmp_path: Path) -> None:
+    first = own.finish(write(tmp_path, train__py="1"))
+    half_submit(own, first.id, "r-cccccccccc", "0" * 64)
+    run = own.wait("r-cccccccccc")
+    assert (run.state, run.reason, run.attempts) == ("failed", "start_failed", [])
+    assert own.finish(write(tmp_path / "next", train__py="1")).state == "succeeded"

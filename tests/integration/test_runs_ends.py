@@ -102,6 +102,9 @@ def test_a_reason_is_told_from_what_happened(places: Service, caused: dict[str, 
     assert run.hint == action
     assert sentence
     assert run.ended_at is not None
+    if run.started_at is not None:
+        took_s = (run.ended_at - run.started_at).total_seconds()
+        assert took_s < (cause.spec.get("timeout_s") or 3) + 8, "the service had to end what its agent should have"
 
 
 def test_what_a_broken_installation_prints_is_in_the_log(places: Service, caused: dict[str, str]) -> None:
