@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -249,11 +250,21 @@ def service_over(home: Path | None = None, **fields: Any) -> Iterator[Service]:
     try:
         yield place.start()
         place.clean_up()
+    except BaseException:
+        _end_all(place)
+        raise
     finally:
-        if place.process is not None:
-            place.process.kill()
-            place.process.wait(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_all(place: Service) -> None:
+    """After a failed test: end its service first, and all that would wait for it for ever."""
+    if place.process is not None:
+        place.process.kill()
+        place.process.wait(timeout=10)
+    for pid in _processes_of(place.home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -293,14 +304,21 @@ def lives(pid: int) -> bool:
         return False
 
 
+def _processes_of(home: Path) -> list[int]:
+    """Ids of processes that a home's path appears in: in the command line or the environment, but as TMPDIR."""
+    name, found = os.fsencode(home), []
+    for pid in pids():
+        words = [command_of(pid), *environment_of(pid)]
+        if pid != os.getpid() and any(name in word and not word.startswith(b"TMPDIR=") for word in words):
+            found.append(pid)
+    return found
+
+
 def left_behind() -> list[str]:
-    """Processes, sockets and temporary files that belong to homes of this session."""
+    """Processes and sockets that belong to homes of this session."""
     found = []
-    for home in map(os.fsencode, HOMES):
-        for pid in pids():
-            words = [command_of(pid), *environment_of(pid)]
-            if pid != os.getpid() and any(home in word and not word.startswith(b"TMPDIR=") for word in words):
-                found.append(f"process {pid}: {words[0]!r}")
-        sockets = Path("/proc/net/unix").read_bytes().splitlines()
-        found += [f"socket {line.split()[-1]!r}" for line in sockets if home in line]
+    sockets = Path("/proc/net/unix").read_bytes().splitlines()
+    for home in HOMES:
+        found += [f"process {pid}: {command_of(pid)!r}" for pid in _processes_of(home)]
+        found += [f"socket {line.split()[-1]!r}" for line in sockets if os.fsencode(home) in line]
     return found
