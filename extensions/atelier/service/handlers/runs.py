@@ -11,8 +11,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import model_validator
 
 from atelier.errors import NotFound, RefusedInput
+from atelier.parameters import check_params
 from atelier.records import Page, Record, Run, RunSpec, RunState, Source
 from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
@@ -27,6 +29,14 @@ class SubmitBody(FromUser, RunSpec):
     """A `RunSpec`, and where its code came from."""
 
     source: Source = Source()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _params(cls, body: Any) -> Any:
+        """Values of parameters are judged as everywhere else, before what HTTP can carry is."""
+        if isinstance(body, dict) and isinstance(body.get("params"), dict):
+            check_params(None, body["params"])
+        return body
 
 
 class CancelBody(Record):
