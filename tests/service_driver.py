@@ -181,6 +181,10 @@ class Service:
         }
         return str(self.client.submit({**asked, **spec}, idempotency_key=key)["id"])
 
+    def ids(self) -> list[str]:
+        """Ids of its user's runs, newest first."""
+        return [record["id"] for record in self.client.newest_runs(limit=500)]
+
     def run(self, run_id: str) -> Run:
         """The whole record."""
         return Run.model_validate(self.client.run(run_id))

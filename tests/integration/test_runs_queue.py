@@ -89,12 +89,12 @@ def test_a_users_limit_is_waited_for(limited: Service, tmp_path: Path, machine: 
     ],
 )
 def test_what_can_never_run_is_refused(limited: Service, tmp_path: Path, spec: dict[str, Any], code: str) -> None:
-    before = limited.client.runs()["items"]
+    before = limited.ids()
     with pytest.raises((RefusedInput, NotAllowed)) as caught:
         limited.submit(write(tmp_path, train__py="1"), **spec)
     assert caught.value.code == code
     assert caught.value.hint
-    assert limited.client.runs()["items"] == before
+    assert limited.ids() == before
 
 
 # -- GPUs ---------------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_metrics_and_progress_are_seen_as_they_come(service: Service, tmp_path: 
 
     wait_for(four_are_done, "the last metric of the run")
     assert seen_left.get(1) is None, "time left was told from one point"
-    assert 0.5 < (seen_left[4] or 0) < 5, seen_left
+    assert 0.5 < (seen_left[4] or 0) < 30, seen_left
     run = service.run(run_id)
     assert run.metrics == {"loss": None, "val/acc": 0.75, "grad": None}
     names = service.client.metrics(run_id)["names"]
@@ -126,13 +126,13 @@ def test_metrics_and_progress_are_seen_as_they_come(service: Service, tmp_path: 
     assert [point[:2] for point in service.client.metrics(run_id, name="val/acc")["points"]] == [
         [n, n / 4] for n in range(4)
     ]
-    assert {"system/cpu_percent", "system/memory_bytes"} <= set(names)
-    assert any("loss is nan" in warning for warning in run.warnings)
     service.client.cancel(run_id)
     run = service.wait(run_id)
     assert run.state == "cancelled"
     assert run.progress is not None
     assert (run.progress.done, run.progress.left_s) == (4, None)
+    assert any("loss is nan" in warning for warning in run.warnings)
+    assert {"system/cpu_percent", "system/memory_bytes"} <= set(service.client.metrics(run_id)["names"])
 
 
 def test_use_of_the_machine_is_told(service: Service, tmp_path: Path) -> None:

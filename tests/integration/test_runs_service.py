@@ -242,14 +242,14 @@ SPEC: dict[str, Any] = {"work": {"kind": "script", "target": "train.py"}, "bundl
     ],
 )
 def test_a_bad_submit_is_refused_and_makes_nothing(service: Service, change: dict[str, Any], code: str) -> None:
-    before = service.get("/runs").json()["items"]
+    before = service.ids()
     with service.http as http:
         answer = http.post(
             f"{API}/runs", content=json.dumps(SPEC | change), headers={"Content-Type": "application/json"}
         )
     assert_error(answer, answer.status_code, code)
     assert 400 <= answer.status_code < 500
-    assert service.get("/runs").json()["items"] == before
+    assert service.ids() == before
 
 
 BODIES = {

@@ -322,11 +322,11 @@ def test_wrong_parameters_are_refused(
     service: Service, tmp_path: Path, params: dict[str, object], code: str, words: str
 ) -> None:
     work = write(tmp_path, train__ipynb=notebook("print(epochs)", parameters="epochs = 1"))
-    before = service.client.runs()["items"]
+    before = service.ids()
     with pytest.raises(RefusedInput, match=words) as caught:
         service.submit(work, params)
     assert caught.value.code == code
-    assert service.client.runs()["items"] == before
+    assert service.ids() == before
 
 
 def test_a_parameter_that_json_can_not_carry_is_refused(service: Service, tmp_path: Path) -> None:
