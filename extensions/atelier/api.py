@@ -63,16 +63,12 @@ def submit(
         JSON values for the notebook's parameters cell, the script's options or the function's arguments.
     image, machine : str, optional
         Names of `catalog`; those of this server, else the catalog's default.
-    nodes : int
-        How many machines run it together.
-    retries : int
-        New attempts after a failure.
+    nodes, retries : int
+        How many machines run it together; new attempts after a failure.
     timeout, queue_timeout, stall_timeout : seconds or str, optional
         ``"2h"``: limits for running (all attempts), for waiting in the queue, for being silent.
-    name, project : str, optional
-        What lists show, and whose it is.
-    data : sequence of str
-        Dataset versions that it reads.
+    name, project, data : optional
+        What lists show, whose it is, dataset versions that it reads.
     include, exclude : sequence of str
         Patterns of files, beside or out of what is found to belong to the work.
 
