@@ -158,6 +158,15 @@ def test_errors_keep_their_code_and_hint(server: JupyterServer) -> None:
     assert server.json("GET", "atelier/api/v1/runs/last/events", status=404)["error"]["code"] == "no_such_endpoint"
 
 
+def test_a_refusal_says_that_its_connection_ends(server: JupyterServer) -> None:
+    """A proxy would send its next request there, and that would fail in its place."""
+    refused = server.ask_freely("GET", "atelier/api/v1/runs")
+    assert (refused.status_code, refused.headers["connection"]) == (403, "close")
+    refused = server.ask("GET", "atelier/api/v1/events")
+    assert (refused.status_code, refused.headers["connection"]) == (404, "close")
+    assert "connection" not in server.ask("GET", "atelier/api/v1/runs/r-aaaaaaaaaa").headers
+
+
 def test_a_large_body_streams_up_and_a_too_large_one_is_refused(server: JupyterServer, place: Terminal) -> None:
     data = os.urandom(2**20) * 24
     path = f"atelier/api/v1/uploads/{hashlib.sha256(data).hexdigest()}"

@@ -46,6 +46,7 @@ class ServiceHandler(AtelierHandler):
 
     @web.authenticated
     async def get(self, _path: str) -> None:
+        self._read_whole = True
         await self._answer()
 
     head = delete = get
@@ -59,8 +60,9 @@ class ServiceHandler(AtelierHandler):
     put = patch = post
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        if self.request.method in WITH_BODY and not self._read_whole:
-            # tornado ends the connection after such an answer, and a client must not send its next request there
+        if not self._read_whole:
+            # tornado ends the connection after an answer before the end of a request, also of one without a body;
+            # neither a client nor the proxy with its pool may send the next request there
             self.set_header("Connection", "close")
         super().write_error(status_code, **kwargs)
 
