@@ -120,6 +120,7 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
         self.page.on("response", self._answered)
         self.page.on("request", self._requested)
+        self.page.on("download", lambda download: self.asked.append(Asked("GET", download.url, {}, None)))
         self.page.on("websocket", lambda socket: self.asked.append(Asked("GET", socket.url, {}, None)))
         return self.page
 

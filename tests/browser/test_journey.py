@@ -1,4 +1,4 @@
-"""The product's main job by browser: log in, pick, run, train in the background, watch, export, download; twice dark."""
+"""The product's main job by browser, from the login page to a downloaded model, and the same views in the dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +16,11 @@ from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.page_driver import Records, Visitor, platform_with_images, visit, without, write_notebook
 from tests.browser.run_driver import COLOURS, RunPane, agree
+from tests.browser.work_driver import Gate, write_training
 from tests.chromium import running_chromium
 from tests.conftest import image_python
-from tests.hub_driver import Platform, wait_for
+from tests.hub_driver import Platform
 
-PARAMETERS = """\
-epochs: int = 2  # passes over the lines
-pause_s: float = 0.0  # seconds of rest after each
-gate: str = ""  # a folder in which the file "hold" stops the training, and "end" ends it early
-model_name: str = "tiny-lstm"  # name in the model registry"""
-SETUP = """\
-import time
-from pathlib import Path
-
-import torch
-from torch import nn
-
-import atelier
-from reader import Reader
-
-job = atelier.current_run()
-torch.manual_seed(0)
-torch.set_num_threads(1)"""
-TRAIN = """\
-model = Reader(input_size=8, hidden_size=16, num_layers=1, num_classes=3)
-lines, classes = torch.randn(64, 12, 8), torch.randint(0, 3, (64,))
-optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-for epoch in job.track(range(epochs)):
-    scores = model(lines)
-    loss = nn.functional.cross_entropy(scores, classes)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    accuracy = (scores.argmax(dim=1) == classes).float().mean().item()
-    job.log(step=epoch + 1, loss=loss.item(), accuracy=accuracy)
-    print(f"epoch {epoch + 1}: loss {loss.item():.4f}", flush=True)
-    time.sleep(pause_s)
-    while gate and (Path(gate) / "hold").exists():
-        time.sleep(0.05)
-    if gate and (Path(gate) / "end").exists():
-        break
-torch.save(model.state_dict(), "model.pt")"""
-EXPORT = """\
-package = atelier.export(model, lines[:8], formats=["onnx"], name=model_name, labels=["a", "b", "c"])
-package"""
-MODULE = '''\
-from torch import nn
-
-
-class Reader(nn.Module):
-    """The shape of the example's model: an LSTM whose last step goes into a linear layer."""
-
-    def __init__(self, input_size, hidden_size, num_layers, num_classes):
-        super().__init__()
-        self.hidden_size, self.num_layers = hidden_size, num_layers
-        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
-        self.linear = nn.Linear(hidden_size, num_classes)
-
-    def forward(self, x):
-        start = x.new_zeros(self.num_layers, x.size(0), self.hidden_size)
-        states, _ = self.lstm(x, (start, start))
-        return self.linear(states[:, -1])
-'''
 ANSWER = """
 import json, sys, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
@@ -94,14 +36,9 @@ NO_KERNEL = ("widget model not found", "Canceled future for")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with platform_with_images(tmp_path_factory.mktemp("j")) as platform:
         work = platform.user_home / "work"
-        write_notebook(work / "train.ipynb", SETUP, TRAIN, EXPORT, parameters=PARAMETERS)
-        (work / "reader.py").write_text(MODULE)
-        write_notebook(
-            work / "send.ipynb", "from atelier.widgets import RunList, TrainForm\nTrainForm('train.ipynb')", ""
-        )
-        write_notebook(
-            work / "wrong.ipynb", "print('begins')", "text = 'x'\n\nraise ValueError('the third line is wrong')"
-        )
+        write_training(work)
+        wrong = "text = 'x'\n\nraise ValueError('the third line is wrong')"
+        write_notebook(work / "wrong.ipynb", "print('begins')", wrong)
         yield platform
 
 
@@ -252,22 +189,13 @@ def agrees_with_registry(model: Locator, version: dict[str, Any]) -> None:
 
 def submits_by_form(ann: Visitor, records: Records) -> RunPane:
     ann.open("work/send.ipynb")
-    return submits(ann, records, epochs=500, pause_s=0.2, gate=str(gate_of(ann)))
+    return submits(ann, records, epochs=500, pause_s=0.2, gate=str(gate_of(ann).folder))
 
 
-def gate_of(ann: Visitor) -> Path:
-    """The folder by which a training is held, so that a moving thing can be compared."""
-    gate = ann.platform.user_home / "gate"
-    gate.mkdir(exist_ok=True)
+def gate_of(ann: Visitor) -> Gate:
+    gate = Gate(ann.platform.user_home / "gate")
+    gate.folder.mkdir(exist_ok=True)
     return gate
-
-
-@contextmanager
-def held(ann: Visitor) -> Iterator[None]:
-    """The training stands still meanwhile."""
-    (gate_of(ann) / "hold").touch()
-    yield
-    (gate_of(ann) / "hold").unlink()
 
 
 def submits(ann: Visitor, records: Records, **values: Any) -> RunPane:
@@ -293,13 +221,13 @@ def watches(ann: Visitor, pane: RunPane, records: Records) -> int:
     """State, progress, curves and log follow the record; how many steps were seen."""
     pane.wait_for_state("Running")
     pane.wait_for_lines(3)
-    with held(ann):
+    with gate_of(ann).held():
         first = agree(pane, records)
         assert first["log"][0].startswith("epoch 1: loss")
         ann.looks_well("run", pane.root)
     pane.wait_for_lines(len(first["log"]) + 3)
-    with held(ann):
-        return min(agree(pane, records)["steps"])
+    with gate_of(ann).held():
+        return int(min(agree(pane, records)["steps"]))
 
 
 def reloads(ann: Visitor, run_id: str, records: Records, seen: int) -> RunPane:
@@ -308,7 +236,7 @@ def reloads(ann: Visitor, run_id: str, records: Records, seen: int) -> RunPane:
     ann.wait_for_lab()
     pane = RunPane(ann.page.locator(f'.jp-NotebookPanel [data-run="{run_id}"]')).wait()
     pane.wait_for_lines(seen)
-    with held(ann):
+    with gate_of(ann).held():
         told = agree(pane, records)
     assert told["state"] == "Running"
     assert min(told["steps"]) >= seen
@@ -319,16 +247,16 @@ def reloads(ann: Visitor, run_id: str, records: Records, seen: int) -> RunPane:
 def loses_the_kernel(ann: Visitor, pane: RunPane, records: Records) -> None:
     """The view needs no kernel."""
     ann.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
-    with held(ann):
+    with gate_of(ann).held():
         before = agree(pane, records)
     pane.wait_for_step(max(before["steps"]) + 3)
-    with held(ann):
+    with gate_of(ann).held():
         assert agree(pane, records)["state"] == "Running"
     expect(ann.page.get_by_test_id("atelier-status")).to_have_text("1 running")
 
 
 def sees_the_end(ann: Visitor, pane: RunPane, records: Records) -> None:
-    (gate_of(ann) / "end").touch()
+    gate_of(ann).end()
     pane.wait_for_state("Done", timeout_s=120)
     told = agree(pane, records)
     steps = [point[0] for point in records.points(pane.id, "loss")]
@@ -385,10 +313,10 @@ def takes_the_model_away(ann: Visitor, pane: RunPane, records: Records, folder: 
 
 
 def cancels_another(ann: Visitor, records: Records) -> None:
-    (gate_of(ann) / "end").unlink()
+    gate_of(ann).reopen()
     ann.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.startKernel() }")
     ann.wait_until_idle()
-    pane = submits(ann, records, epochs=5000, pause_s=0.2, gate=str(gate_of(ann)))
+    pane = submits(ann, records, epochs=5000, pause_s=0.2, gate=str(gate_of(ann).folder))
     pane.wait_for_state("Running")
     pane.wait_for_lines(1)
     pane.root.get_by_role("button", name="Cancel").click()
