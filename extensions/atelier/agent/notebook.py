@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -27,6 +28,9 @@ SAVE_AFTER_S = 1.0
 READY_TIMEOUT_S = 60
 CELL_TEXT = 1_000_000
 """Characters of printed text that one cell's output keeps."""
+
+LONGEST_SCRATCH = 90
+"""Bytes of a path below which a socket still has a name of its own (Linux: 107 in all)."""
 
 _IN_CELL = re.compile(r"Cell In\[\d+\], line (\d+)")
 
@@ -66,7 +70,7 @@ class NotebookWork:
         self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._manager: AsyncKernelManager | None = None
-        self._scratch = Path(tempfile.mkdtemp(prefix="atelier-"))
+        self._scratch = _scratch_folder(saved.parent)
 
     def run(self) -> Result:
         kills = oom_kills()
@@ -149,6 +153,15 @@ class NotebookWork:
                 await action(manager)
 
         asyncio.run_coroutine_threadsafe(act(), loop)
+
+
+def _scratch_folder(attempt: Path) -> Path:
+    """Where the kernel's sockets lie: in the attempt's folder, which goes whatever dies, unless that is too deep."""
+    folder = attempt / "kernel"
+    if len(os.fsencode(folder)) > LONGEST_SCRATCH:
+        return Path(tempfile.mkdtemp(prefix="atelier-"))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 class _Client(NotebookClient):
