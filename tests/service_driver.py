@@ -156,6 +156,8 @@ class Service:
         )
         assert self.stop() == 0
         self.client.close()
+        left = list(self.temporary.iterdir()) if self.temporary.exists() else []
+        assert left == [], "temporary files were left behind"
 
     # -- runs -----------------------------------------------------------------------------------------------------
     def submit(
