@@ -211,6 +211,11 @@ class Visitor:
         self.page.wait_for_function(_ALL_RAN, timeout=180_000)
         assert (error := self.page.evaluate(_FIRST_ERROR)) is None, error
 
+    def outputs(self) -> list[str]:
+        """The text of all outputs of the notebook in front, seen or not."""
+        found: list[str] = self.page.evaluate(_TEXTS)
+        return found
+
     # -- looks ----------------------------------------------------------------------------------------------------
     def picture(self, name: str, part: Locator | None = None) -> None:
         """Keep a picture of the page, scrolled to a part of it."""
@@ -231,6 +236,7 @@ _AXE = """async node => (await axe.run(node, {resultTypes: ['violations'], prelo
   .map(one => [one.id, one.nodes.map(node => node.html.slice(0, 160) + ' ' + node.failureSummary)])"""
 _CELLS = "[...window.jupyterapp.shell.currentWidget.content.widgets].filter(cell => cell.model.type === 'code')"
 _ERRORS = f"{_CELLS}.flatMap(cell => cell.model.outputs.toJSON()).filter(output => output.output_type === 'error')"
+_TEXTS = f"() => {_CELLS}.flatMap(cell => cell.model.outputs.toJSON()).map(one => [one.text ?? ''].flat().join(''))"
 _FIRST_ERROR = f"() => {_ERRORS}.map(output => output.traceback.join('\\n'))[0] ?? null"
 _ALL_RAN = f"""() => {_ERRORS}.length > 0
   || {_CELLS}.every(cell => cell.model.executionCount !== null && cell.model.executionState === 'idle')"""
