@@ -104,10 +104,12 @@ def _run_pip(
         "--progress-bar=off",
     ]
     argv += ["--constraint", str(overlay.constraints), "--requirement", requirements.name]
+    scratch = overlay.folder / "tmp"
+    scratch.mkdir()
     tell(f"Installing {requirements.name} over the image …\n".encode())
     process = subprocess.Popen(
         argv,
-        env=dict(environment),
+        env=dict(environment) | {"TMPDIR": str(scratch)},
         cwd=requirements.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -120,3 +122,4 @@ def _run_pip(
     if process.wait() != 0:
         shutil.rmtree(overlay.folder, ignore_errors=True)
         raise InstallFailed(process.returncode)
+    shutil.rmtree(scratch)
