@@ -156,8 +156,8 @@ class Service:
         )
         assert self.stop() == 0
         self.client.close()
-        left = list(self.temporary.iterdir()) if self.temporary.exists() else []
-        assert left == [], "temporary files were left behind"
+        left = [path.name for path in self.temporary.iterdir()] if self.temporary.exists() else []
+        assert left == [], f"temporary files were left behind: {left}"
 
     # -- runs -----------------------------------------------------------------------------------------------------
     def submit(
