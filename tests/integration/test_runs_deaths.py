@@ -100,7 +100,8 @@ def test_a_killed_service_loses_nothing(own: Service, tmp_path: Path) -> None:
     blobs = own.home / "blobs/runs" / run_id / "attempts/1"
     assert (blobs / "log.txt").read_text() == own.log(run_id)
     assert sorted(path.name for path in blobs.iterdir()) == ["log.txt", "metrics.jsonl", "result.json"]
-    assert json.loads((own.home / "blobs/runs" / run_id / "run.json").read_text())["state"] == "succeeded"
+    record = own.home / "blobs/runs" / run_id / "run.json"
+    wait_for(lambda: json.loads(record.read_text())["state"] == "succeeded", "the record on disk to say so too")
 
 
 def test_a_service_that_stops_leaves_its_runs_alone(own: Service, tmp_path: Path) -> None:

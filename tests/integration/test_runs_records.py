@@ -373,9 +373,12 @@ def test_a_download_can_go_on_where_it_was_cut(
 def test_a_removed_run_leaves_nothing(service: Service, tmp_path: Path) -> None:
     run = service.finish(write(tmp_path, train__py="open('kept.txt', 'w').write('x')\nprint('x')"))
     blobs = service.home / "blobs/runs" / run.id
-    assert (blobs / "run.json").exists()
-    record = json.loads((blobs / "run.json").read_text())
-    assert (record["id"], record["state"], record["version"]) == (run.id, "succeeded", 1)
+
+    def record() -> tuple[str, str, int]:
+        written = json.loads((blobs / "run.json").read_text())
+        return written["id"], written["state"], written["version"]
+
+    wait_for(lambda: record() == (run.id, "succeeded", 1), "the record on disk to be that of the ended run")
     assert (blobs / "attempts/1/log.txt").read_text() == "x\n"
     assert json.loads((blobs / "attempts/1/result.json").read_text())["state"] == "succeeded"
     assert (blobs / "bundle.tar.zst").exists()

@@ -110,4 +110,5 @@ def test_an_image_that_went_away_meanwhile_is_named(tmp_path: Path) -> None:
         run = place.wait(run_id)
         assert (run.state, run.reason) == ("failed", "start_failed"), run.message
         assert "plain" in run.message
-        assert json.loads((place.home / "blobs/runs" / run_id / "run.json").read_text())["state"] == "failed"
+        record = place.home / "blobs/runs" / run_id / "run.json"
+        wait_for(lambda: json.loads(record.read_text())["state"] == "failed", "the record on disk to say so too")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -70,6 +71,7 @@ class AttemptManager:
     streams: Streams
     models: ModelManager
     feed: Feed
+    _records: threading.Lock = field(default_factory=threading.Lock)
 
     def caller(self, authorization: str | None) -> AgentCaller:
         """Whose ``Authorization: run <token>`` this is; a token of an ended attempt is still known, to be told so."""
@@ -269,6 +271,7 @@ class AttemptManager:
         return run
 
     def write_record(self, run_id: str) -> None:
-        """Bring ``run.json`` up to date."""
-        run = self.store.runs.get(run_id)
-        self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())
+        """Bring ``run.json`` up to date; one at a time, so that what was read last is what stands there."""
+        with self._records:
+            run = self.store.runs.get(run_id)
+            self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())
