@@ -59,7 +59,8 @@ def test_a_run_outlives_tab_kernel_server_hub_and_platform(platform: Platform, b
         pane.wait_for_state("Done")
         agree(pane, records)
         assert ann.troubles == []
-    assert "notes.txt" in [file["path"] for file in records.get(f"/runs/{run_id}/artifacts")["items"]]
+    kinds = {file["path"]: file["kind"] for file in records.get(f"/runs/{run_id}/artifacts")["items"]}
+    assert (kinds["plan.txt"], kinds["notes.txt"]) == ("saved", "written")
 
 
 def is_whole(ann: Visitor, records: Records, gate: Gate, run_id: str) -> RunPane:

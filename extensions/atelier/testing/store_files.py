@@ -60,6 +60,15 @@ class FilesSuite:
         store.artifacts.add(claim.run_id, artifact("y", 9))
         assert store.artifacts.total_bytes(claim.run_id, besides="x") == 9
 
+    def test_a_file_that_the_code_saved_stays_so_when_it_is_found_again(self, store: Store) -> None:
+        claim = running(store)
+        saved = artifact("x", 5).model_copy(update={"kind": "saved"})
+        store.artifacts.add(claim.run_id, saved)
+        store.artifacts.add(claim.run_id, artifact("x", 5))
+        assert store.artifacts.get(claim.run_id, "x") == saved
+        store.artifacts.add(claim.run_id, artifact("x", 6).model_copy(update={"sha256": "1" * 64}))
+        assert store.artifacts.get(claim.run_id, "x").kind == "written"
+
     def test_a_new_artifact_is_a_change(self, store: Store) -> None:
         claim = running(store)
         before = store.runs.newest_change("ann#1")

@@ -38,10 +38,17 @@ class ArtifactStore:
         self._db = database
 
     def add(self, run_id: str, artifact: Artifact) -> None:
-        """Note an artifact of a live attempt; one of the same path is replaced."""
+        """Note an artifact of a live attempt; one of the same path is replaced.
+
+        What the code has saved stays ``saved`` when the same file is found in its working directory at the end.
+        """
         with self._db.write() as connection:
             live_pair(connection, run_id, artifact.attempt)
             this = (artifacts.c.run_id == run_id) & (artifacts.c.path == artifact.path)
+            same = (artifacts.c.attempt == artifact.attempt) & (artifacts.c.sha256 == artifact.sha256)
+            saved = select(artifacts.c.path).where(this, same, artifacts.c.kind == "saved")
+            if artifact.kind == "written" and connection.execute(saved).first() is not None:
+                return
             connection.execute(delete(artifacts).where(this))
             connection.execute(insert(artifacts).values(run_id=run_id, **artifact.model_dump()))
             connection.execute(update(runs).where(runs.c.id == run_id).values(change=next_change(connection)))
