@@ -220,7 +220,10 @@ def gate_of(ann: Visitor) -> Gate:
 
 def submits(ann: Visitor, records: Records, **values: Any) -> RunPane:
     """Run the form's cell, fill the form in, send it; the view that appears below."""
+    older = ann.cell(0).get_by_role("group", name="Training form")
+    older.evaluate_all("forms => forms.forEach(form => form.dataset.older = 'yes')")
     cell = ann.run_cell(0)
+    expect(cell.locator("[data-older]"), "the form of the cell's last run goes").to_have_count(0, timeout=60_000)
     form = cell.get_by_role("group", name="Training form").first
     button = form.get_by_role("button", name="Run in background")
     expect(button).to_be_enabled(timeout=90_000)
