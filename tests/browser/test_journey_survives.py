@@ -68,7 +68,7 @@ def is_whole(ann: Visitor, records: Records, gate: Gate, run_id: str) -> RunPane
     pane = RunPane(ann.page.locator(f'.jp-NotebookPanel [data-run="{run_id}"]')).wait()
     with gate.held():
         told = agree(pane, records)
-    steps = [point[0] for point in records.points(run_id, "loss")]
+        steps = [point[0] for point in records.points(run_id, "loss")]
     assert told["state"] == "Running"
     assert steps == list(range(1, len(steps) + 1))
     assert told["steps"] == [len(steps)]
