@@ -158,8 +158,8 @@ def browser_page(browser: Browser, lab: Lab) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
     own = f"http://127.0.0.1:{lab.port}/"
-    page.on("console", lambda message: lab.troubles.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: lab.troubles.append(f"page error: {error} {error.stack}"))
+    page.on("console", lambda message: _note(lab, message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: _note(lab, f"page error: {error} {error.stack}"))
     page.on(
         "response",
         lambda answer: lab.troubles.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
@@ -183,6 +183,12 @@ def running_browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
         yield browser
         browser.close()
+
+
+def _note(lab: Lab, trouble: str) -> None:
+    """Keep a trouble, but for what JupyterLab says of its own questions to a kernel that is restarted meanwhile."""
+    if "Canceled future for" not in trouble:
+        lab.troubles.append(trouble)
 
 
 def _environ(folder: Path, lab: Lab) -> dict[str, str]:

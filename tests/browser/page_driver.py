@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 from atelier import processes
 from atelier.wire import API
 from tests.hub_driver import Person, Platform, running_platform
+from tests.service_driver import command_of, pids
 
 SHOTS = Path(__file__).parent / ".shots"
 AXE = Path(__file__).resolve().parents[2] / "lab" / "node_modules" / "axe-core" / "axe.min.js"
@@ -35,9 +36,15 @@ def platform_with_images(folder: Path) -> Iterator[Platform]:
     (home / "envs").symlink_to(envs)
     with running_platform(folder, images=()) as platform:
         yield platform
-        # A run of a test that failed in the middle goes on, as it should: nobody but us may end it.
-        run = f"ATELIER_RUN_DIR={platform.home}".encode()
-        processes.end(lambda: processes.marked(lambda entry: entry.startswith(run)), patience_s=2)
+        # The run of a test that failed in the middle goes on, as it should, until we end it.
+        processes.end(lambda: _runs(platform), patience_s=2)
+
+
+def _runs(platform: Platform) -> list[int]:
+    """Works of a platform, and the agents that supervise them."""
+    work, agent = f"ATELIER_RUN_DIR={platform.home}".encode(), f"atelier.agent\0{platform.home}".encode()
+    agents = [pid for pid in pids() if agent in command_of(pid)]
+    return [*agents, *processes.marked(lambda entry: entry.startswith(work))]
 
 
 @dataclass

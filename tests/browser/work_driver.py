@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.browser.page_driver import write_notebook
+from tests.hub_driver import wait_for
 
 PARAMETERS = """\
 epochs: int = 2  # passes over the lines
@@ -42,6 +43,7 @@ for epoch in job.track(range(epochs)):
     print(f"epoch {epoch + 1}: loss {loss.item():.4f}", flush=True)
     time.sleep(pause_s)
     while gate and (Path(gate) / "hold").exists():
+        (Path(gate) / "stands").touch()
         time.sleep(0.05)
     if gate and (Path(gate) / "end").exists():
         break
@@ -81,6 +83,7 @@ for step in job.track(range(count)):
     print(f"step {step + 1}", flush=True)
     time.sleep(0.2)
     while (Path(gate) / "hold").exists():
+        (Path(gate) / "stands").touch()
         time.sleep(0.05)
     if (Path(gate) / "end").exists():
         break
@@ -95,8 +98,11 @@ class Gate:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The training stands still meanwhile."""
+        """The training stands still meanwhile, at the end of a step."""
+        stands = self.folder / "stands"
+        stands.unlink(missing_ok=True)
         (self.folder / "hold").touch()
+        wait_for("the training to stand still", stands.exists, timeout_s=60)
         yield
         (self.folder / "hold").unlink()
 
