@@ -3,6 +3,7 @@
 import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 
 import { clientPlugin } from './client';
+import { kernelsPlugin } from './kernels';
 import { panelPlugin } from './panel';
 import { resultsPlugin } from './results';
 import { submitPlugin } from './submit';
@@ -18,7 +19,8 @@ const plugins: JupyterFrontEndPlugin<any>[] = [
   panelPlugin,
   submitPlugin,
   trustPlugin,
-  resultsPlugin
+  resultsPlugin,
+  kernelsPlugin
 ];
 
 export default plugins;

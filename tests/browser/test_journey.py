@@ -259,6 +259,7 @@ def reloads(ann: Visitor, run_id: str, records: Records, seen: int) -> RunPane:
     ann.wait_for_lab()
     pane = RunPane(ann.page.locator(f'.jp-NotebookPanel [data-run="{run_id}"]')).wait()
     pane.wait_for_lines(seen)
+    expect(ann.cell(0).get_by_role("group", name="Training form").first).to_be_visible()
     with gate_of(ann).held():
         told = agree(pane, records)
     assert told["state"] == "Running"
@@ -270,6 +271,7 @@ def reloads(ann: Visitor, run_id: str, records: Records, seen: int) -> RunPane:
 def loses_the_kernel(ann: Visitor, pane: RunPane, records: Records) -> None:
     """The view needs no kernel."""
     ann.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+    expect(ann.cell(0).locator(".af-root")).to_contain_text("The kernel behind this form is gone.")
     with gate_of(ann).held():
         before = agree(pane, records)
     pane.wait_for_step(max(before["steps"]) + 3)

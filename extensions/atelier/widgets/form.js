@@ -184,6 +184,7 @@ function openForm({ model, el }, label) {
 
   model.on('msg:custom', onMessage);
   model.on('comm_live_update', onGone);
+  root.addEventListener('atelier:kernel-gone', onGone); // from the labextension: a shutdown is no update
   return {
     root,
     body,
