@@ -37,13 +37,17 @@ def end(find: Callable[[], Iterable[int]], *, patience_s: float) -> None:
 
 
 def started_at(pid: int) -> str:
-    """What tells a process from a later one with the same id (boot and start time); empty when there is none."""
+    """What tells a process from a later one with the same id (boot and start time); empty when there is none.
+
+    A zombie is none: where process 1 reaps late or never (a container without an init), an orphan stays one for long.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-    return f"{boot}:{stat.rpartition(')')[2].split()[19]}"
+    state, *rest = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else f"{boot}:{rest[18]}"
 
 
 def port_holder(port: int) -> str:

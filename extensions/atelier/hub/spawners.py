@@ -143,8 +143,16 @@ class LocalSpawner(SimpleLocalProcessSpawner):
         """Take up a server that outlived the hub; after a reboot its id may be a stranger's, never to be signalled."""
         super().load_state(state)
         self._started_at = state.get("started_at", "")
-        if self.pid and processes.started_at(self.pid) != self._started_at:
-            self.pid = 0
+
+    async def poll(self) -> int | None:
+        """None while the server runs, else its exit code (0 when it is not this hub's child and so has none).
+
+        The hub's own question, whether the process takes signal 0, is answered by a zombie and by a stranger, too.
+        """
+        if self.proc is None and self.pid and processes.started_at(self.pid) != self._started_at:
+            self.clear_state()
+        status: int | None = await super().poll()
+        return status
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the waiting page says; the hub adds the last step itself."""
