@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from atelier import processes
 from atelier.hub.site import Site, free_port, safe_name
+from atelier.local import processes
 
 START_TIMEOUT_S = 40
 UP = """
 import os, sys
 from pathlib import Path
-from atelier.up import main
+from atelier.up.platform import main
 sys.exit(main(int(sys.argv[1]), Path(os.environ["ATELIER_HOME"])))
 """
 Found = TypeVar("Found")

@@ -19,13 +19,13 @@ from typing import Any
 
 import httpx
 
-from atelier.bundle import plan_bundle, write_bundle
+from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.client import Address, Client
 from atelier.client.address import live_address
 from atelier.following import read_log
 from atelier.records import Run, RunState
 from atelier.wire import API
-from atelier.works import find_work
+from atelier.works.finding import find_work
 from tests.cli_driver import wait_for
 
 HOMES: list[Path] = []

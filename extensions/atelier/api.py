@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago
+from atelier.display.text import Rows, ago
 from atelier.errors import RunFailed, StillRunning
 from atelier.handle import RunHandle, Runs
 from atelier.quantities import format_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import sys
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.client import Client
-from atelier.display import Rows, ago, lasted, live_view, progress_text
+from atelier.display.bundles import run_bundle, runs_bundle
+from atelier.display.text import Rows, ago, lasted, progress_text
 from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
 from atelier.following import follow_log, is_older, read_log, watch
 from atelier.quantities import format_bytes
@@ -266,7 +266,7 @@ class RunHandle:
         """The live view of the run; text and HTML are the state at this moment."""
         record = self.record
         text = repr(self)
-        return {"text/html": f"<pre>{html.escape(text)}</pre>", **live_view("run_bundle", record), "text/plain": text}
+        return {**run_bundle(record), "text/plain": text}
 
 
 class Runs(Rows[RunHandle]):
@@ -292,8 +292,8 @@ class Runs(Rows[RunHandle]):
         return self
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        view = live_view("runs_bundle", [handle.record for handle in self], state=self._state)
-        return {"text/html": self._repr_html_(), **view, "text/plain": repr(self)}
+        view = runs_bundle([handle.record for handle in self], state=self._state)
+        return {**view, "text/plain": repr(self)}
 
 
 def record_from(body: dict[str, Any]) -> Run:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atelier.bundle import BundlePlan, plan_bundle, write_bundle
-from atelier.capture import imported_modules
+from atelier.bundle.capture import imported_modules
+from atelier.bundle.snapshot import BundlePlan, plan_bundle, write_bundle
 from atelier.client import Client
 from atelier.errors import RefusedInput
-from atelier.overlay import only_in_overlay
+from atelier.local.overlay import only_in_overlay
 from atelier.quantities import parse_duration
 from atelier.records import Source, Work, WorkKind
-from atelier.works import FoundWork, Parameter, check_work, find_work, inspect_work
+from atelier.works.finding import FoundWork, Parameter, check_work, find_work, inspect_work
 
 TORN_WAIT_S = 0.3
 """Jupyter writes notebooks in place: what is no notebook may be half saved, and is read again after this time."""

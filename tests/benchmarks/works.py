@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier import submission
-from atelier.bundle import write_bundle
+from atelier.bundle.snapshot import write_bundle
 from tests.benchmarks.sides import Sides, wait_for
 
 FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}

@@ -14,7 +14,7 @@ import httpx
 import nbformat
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, Response, expect
 
-from atelier import processes
+from atelier.local import processes
 from atelier.wire import API
 from tests.hub_driver import Person, Platform, running_platform
 from tests.service_driver import command_of, pids

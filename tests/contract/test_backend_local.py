@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from atelier.bundle import plan_bundle, write_bundle
+from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.records import Run, RunSpec, Source
 from atelier.service.app import create_app
 from atelier.service.backends import Key, Launch, LocalBackend, Sign
@@ -28,7 +28,7 @@ from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Quota
 from atelier.storage.paths import RunPaths, upload_key
 from atelier.testing.backends import BackendContract, do, eventually
-from atelier.works import find_work
+from atelier.works.finding import find_work
 from tests.cli_driver import wait_for
 from tests.service_driver import HOMES, SETTINGS, command_of, environment_of, left_behind, lives, pids
 

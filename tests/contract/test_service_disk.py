@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from atelier.bundle import plan_bundle, write_bundle
+from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.records import Run, RunSpec, RunState, Source
 from atelier.service.app import create_app
 from atelier.service.callers import Caller
@@ -23,7 +23,7 @@ from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.storage.paths import upload_key
 from atelier.testing.samples import new_run
 from atelier.wire import API
-from atelier.works import find_work
+from atelier.works.finding import find_work
 from tests.service_driver import SETTINGS
 
 ANN, BOB = (Caller(name, f"{name}#1", is_local=True) for name in ("ann", "bob"))

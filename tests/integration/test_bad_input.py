@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 import atelier
-from atelier.archive import PlannedFile, write_archive
+from atelier.bundle.archive import PlannedFile, write_archive
 from atelier.client.address import live_address
 from atelier.errors import AtelierError
 from tests.cli_driver import Terminal, notebook, terminal

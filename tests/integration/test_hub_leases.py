@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from atelier import processes
+from atelier.local import processes
 from tests.hub_driver import Platform, wait_for
 
 GPU = "nvidia.com/gpu"

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from atelier.inheritance import INHERITED, inherited
+from atelier.local.inheritance import INHERITED, inherited
 from tests.hub_driver import Person, Platform, running_platform, wait_for
 
 OF_THE_ADMINISTRATOR = ("HF_TOKEN", "UV_INDEX_PASSWORD", "SSH_AUTH_SOCK", "AWS_SECRET_ACCESS_KEY")

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from atelier.bundle import plan_bundle, write_bundle
+from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.hub.site import free_port
 from atelier.wire import API
-from atelier.works import find_work
+from atelier.works.finding import find_work
 from tests.cli_driver import notebook, wait_for
 from tests.hub_standin import SERVICE_TOKEN, HubStandIn, hub_standin
 from tests.service_driver import SETTINGS, Service, service_over, write

@@ -18,8 +18,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atelier.archive import MANIFEST
-from atelier.bundle import (
+from atelier.bundle.archive import MANIFEST
+from atelier.bundle.ignorefile import IgnoreFile
+from atelier.bundle.snapshot import (
     BundlePlan,
     PlannedFile,
     bundle_reader,
@@ -30,9 +31,8 @@ from atelier.bundle import (
     write_bundle,
 )
 from atelier.errors import AtelierError, Conflict, RefusedInput
-from atelier.ignorefile import IgnoreFile
 from atelier.records import Work, WorkKind
-from atelier.works import find_work
+from atelier.works.finding import find_work
 
 LIMIT = 10**7
 
@@ -532,7 +532,7 @@ class TestUnpack:
         program = f"""
 import resource, tarfile, io, zstandard
 from pathlib import Path
-from atelier.bundle import unpack_bundle
+from atelier.bundle.snapshot import unpack_bundle
 from atelier.errors import RefusedInput
 compressor = zstandard.ZstdCompressor().compressobj()
 with open({str(tmp_path / "b")!r}, "wb") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.capture import Closure, import_closure, imported_modules
+from atelier.bundle.capture import Closure, import_closure, imported_modules
 from atelier.errors import RefusedInput
 from atelier.records import Work, WorkKind
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from atelier.display import Rows, ago, clean, lasted, progress_text, text_table, width
+from atelier.display.text import Rows, ago, clean, lasted, progress_text, text_table, width
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ import pytest
 from atelier.cli import main
 from atelier.cli.parser import build_parser, parse
 from atelier.cli.submit import typed_params
-from atelier.parameters import Parameter
+from atelier.works.parameters import Parameter
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

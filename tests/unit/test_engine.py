@@ -11,9 +11,9 @@ import pytest
 from papermill.engines import papermill_engines
 
 from atelier.engine import AtelierEngine
+from atelier.engine.executed import failed_index, has_error, show_ending, take_cells
+from atelier.engine.managed import _input_file, _order
 from atelier.errors import RefusedInput
-from atelier.executed import failed_index, has_error, show_ending, take_cells
-from atelier.managed_engine import _input_file, _order
 
 
 def code(source: str, count: int | None = None, **more: Any) -> dict[str, Any]:

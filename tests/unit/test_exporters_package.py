@@ -7,11 +7,11 @@ import zipfile
 
 import pytest
 
+from atelier.display.bundles import MODEL_TYPE
 from atelier.errors import NotFound, RefusedInput
 from atelier.exporters import FORMATS, ModelPackage, check_package, export, formats_of
 from atelier.exporters.card import EnvironmentLock, Lineage, ModelCard, check_name
 from atelier.exporters.formats import exporters_for
-from atelier.exporters.model_package import MIME
 from atelier.exporters.onnx_parts import external_files
 from atelier.exporters.package import seal
 from atelier.exporters.pipeline import _target
@@ -184,8 +184,8 @@ def test_a_package_reads_well_as_text_and_markup(folder):
     assert "0.250" in text
     assert bundle["text/plain"] == text
     assert "<table" in bundle["text/html"]
-    assert MIME not in bundle
-    assert package.published_as("digits", 3)._repr_mimebundle_()[MIME] == {"name": "digits", "version": 3}
+    assert MODEL_TYPE not in bundle
+    assert package.published_as("digits", 3)._repr_mimebundle_()[MODEL_TYPE] == {"name": "digits", "version": 3}
 
 
 def test_markup_in_a_folder_is_escaped(tmp_path):

@@ -11,13 +11,13 @@ import pytest
 
 from atelier.errors import NotAllowed, RefusedInput
 from atelier.exporters.report import BatchParity, FormatReport, Latency, Tolerance
-from atelier.parameters import Parameter
 from atelier.widgets import DataBrowser, TrainForm
 from atelier.widgets.browsing import Browsing, code_for
 from atelier.widgets.exporting import as_error as export_error
 from atelier.widgets.exporting import rows_of
 from atelier.widgets.training import Training, as_error, as_field, read_values
 from atelier.widgets.training import code_for as submit_code
+from atelier.works.parameters import Parameter
 
 PARAMETERS = """
 epochs: int = 5  # passes over the data

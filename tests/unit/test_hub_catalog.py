@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atelier.computer import Computer, Gpu, this_computer
-from atelier.local_catalog import availability, derived_machines, effective_catalog, installed_images, lock_of
+from atelier.local.catalog import availability, derived_machines, effective_catalog, installed_images, lock_of
+from atelier.local.computer import Computer, Gpu, this_computer
 from atelier.settings import Catalog, Image, Machine, Settings
 
 GIB = 2**30

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.computer import Computer, Gpu
 from atelier.errors import AtelierError, NotAllowed, RefusedInput
 from atelier.hub.pages import picker
 from atelier.hub.profiles import image_cards, machine_cards, options_of_form, pick
+from atelier.local.computer import Computer, Gpu
 from atelier.settings import Catalog, Image, Machine
 
 HERE = Computer(cpu_count=4, memory_bytes=8 * 2**30)

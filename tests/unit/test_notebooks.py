@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from atelier.records import Work
-from atelier.works import inspect_work
+from atelier.works.finding import inspect_work
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

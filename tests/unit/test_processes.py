@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from atelier import processes
+from atelier.local import processes
 
 
 def test_a_living_process_keeps_its_mark() -> None:

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 
 from atelier.errors import InternalError, RefusedInput
-from atelier.recorder import KEPT_LOCAL_CHECKPOINTS, Recorder, current_run
-from atelier.spool import MANIFEST, damage, publish
+from atelier.recorder import Recorder, current_run
+from atelier.recorder.recording import KEPT_LOCAL_CHECKPOINTS
+from atelier.recorder.spool import MANIFEST, damage, publish
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from atelier import processes
-from atelier.supervisor import Keeper, Program
-from atelier.up import explain
+from atelier.local import processes
+from atelier.up.platform import explain
+from atelier.up.supervisor import Keeper, Program
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
@@ -100,7 +100,7 @@ def test_a_program_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
 
 def test_programs_end_with_their_supervisor(tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys; from pathlib import Path; from atelier.supervisor import Keeper, Program\n"
+        "import asyncio, sys; from pathlib import Path; from atelier.up.supervisor import Keeper, Program\n"
         "async def main():\n"
         "    keeper = Keeper(Program('toy', ('sleep', '60'), Path(sys.argv[1])), print)\n"
         "    keeper.begin()\n"

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from atelier import widgets
+from atelier.display.bundles import RUN_TYPE, RUNS_TYPE, run_bundle, runs_bundle
+from atelier.display.static import sparkline
 from atelier.errors import RefusedInput
-from atelier.records import Attempt, AttemptState, ErrorReport, ModelVersion, Progress, Run, RunSpec, RunState, Work
-from atelier.widgets.static import sparkline
-from atelier.widgets.views import MODEL_TYPE, RUN_TYPE, RUNS_TYPE, RunList, model_bundle, run_bundle, runs_bundle
+from atelier.records import Attempt, AttemptState, ErrorReport, Progress, Run, RunSpec, RunState, Work
+from atelier.widgets.views import RunList
 
 THEN = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 EVIL = "<img src=x onerror=alert(1)>"
@@ -132,25 +133,6 @@ def test_an_unknown_state_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RefusedInput) as refused:
         RunList(state="finished")
     assert (refused.value.code, "succeeded" in refused.value.hint) == ("unknown_state", True)
-
-
-def test_a_model_shows_its_parity() -> None:
-    report = {
-        "size_bytes": 2048, "files": ["onnx/model.onnx"], "verdict": "equal",
-        "batches": [{"batch": 1, "max_abs": 1.2e-7, "max_rel": "inf", "labels_equal": 0.5}],
-        "latency_ms": {"source": 0.8, "exported": 0.2, "batch": 1, "threads": 1}, "latency_large_ms": None,
-    }  # fmt: skip
-    signature = {"inputs": [{"name": EVIL, "dtype": "float32", "shape": ["batch", 3]}], "outputs": []}
-    version = ModelVersion(
-        name="digits", version=3, owner="ann", project="ann", aliases=["production"], files=[], size_bytes=2048,
-        card={"framework": "pytorch", "formats": {"onnx": report}, "signature": signature}, created_at=THEN,
-    )  # fmt: skip
-    bundle = model_bundle(version)
-    assert bundle[MODEL_TYPE] == {"name": "digits", "version": 3}
-    seen = text_of(bundle["text/html"])
-    for words in ("digits version 3 · production", "equal to its source", "1.2e-07 inf 50 %", "float32 [batch, 3]"):
-        assert words in seen
-    assert model_bundle({**version.model_dump(mode="json"), "card": {}})["text/plain"].endswith("no formats")
 
 
 def test_the_names_of_the_package_are_there() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from atelier.errors import RefusedInput
 from atelier.records import Work, WorkKind
-from atelier.works import (
+from atelier.works.finding import (
     Parameter,
     check_params,
     check_work,

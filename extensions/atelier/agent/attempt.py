@@ -34,7 +34,7 @@ from atelier.agent.surroundings import (
     write_params,
 )
 from atelier.agent.works import ProcessWork, Work
-from atelier.archive import unpack_bundle
+from atelier.bundle.archive import unpack_bundle
 from atelier.errors import AtelierError, Unavailable, Unreachable
 
 STOP_GRACE_S = 10.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from atelier.processes import end, marked
+from atelier.local.processes import end, marked
 
 _PR_SET_CHILD_SUBREAPER = 36
 MARK = "ATELIER_ATTEMPT_KEY"

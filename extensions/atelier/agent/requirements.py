@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from atelier.agent.outcome import Result
-from atelier.overlay import Overlay, make_overlay
+from atelier.local.overlay import Overlay, make_overlay
 
 FILE = "requirements.txt"
 _URL = re.compile(r"\b(?!file:)[\w+]+://\S+")

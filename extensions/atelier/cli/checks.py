@@ -16,9 +16,9 @@ from typing import Literal
 from atelier.client import Client
 from atelier.client.address import live_address, noted_service
 from atelier.client.embedded import lock_holder
-from atelier.computer import this_computer
 from atelier.errors import AtelierError
-from atelier.local_catalog import effective_catalog, lock_of
+from atelier.local.catalog import effective_catalog, lock_of
+from atelier.local.computer import this_computer
 from atelier.quantities import format_bytes
 from atelier.settings import Image, Settings, load_settings
 
@@ -263,7 +263,7 @@ def _check_image(image: Image, home: Path) -> Check:
 def check_ports(home: Path) -> Iterator[Check]:
     """The platform's ports: its own while it is up, free else."""
     from atelier.hub.site import is_free
-    from atelier.processes import port_holder
+    from atelier.local.processes import port_holder
 
     supervisor = lock_holder(home / "run" / "up.lock")
     for use, port in _ports(home).items():

@@ -10,7 +10,7 @@ from typing import Any
 from atelier.cli.connection import client_of
 from atelier.cli.output import Output
 from atelier.client import Client
-from atelier.display import ago
+from atelier.display.text import ago
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
 from atelier.resolving import resolve_model, resolve_run

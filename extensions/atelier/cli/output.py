@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atelier.display import clean, text_table
+from atelier.display.text import clean, text_table
 from atelier.errors import AtelierError
 from atelier.wire import error_body
 

@@ -10,7 +10,7 @@ from atelier.home import atelier_home
 
 
 def up(options: Namespace, _output: Output) -> int:
-    """Start the platform in the foreground; see `atelier.up`."""
-    from atelier.up import main
+    """Start the platform in the foreground; see `atelier.up.platform`."""
+    from atelier.up.platform import main
 
     return main(options.port, Path(options.home).expanduser().absolute() if options.home else atelier_home())

@@ -10,7 +10,7 @@ from typing import Any
 from atelier.cli.connection import client_of
 from atelier.cli.output import STATE_COLOURS, Output
 from atelier.client import Client
-from atelier.display import ago, clean, lasted, progress_text
+from atelier.display.text import ago, clean, lasted, progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
 from atelier.quantities import format_bytes

@@ -13,7 +13,7 @@ from atelier.client import Client
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
 from atelier.submission import Order, Submission, capture, parameters_of, prepare, send
-from atelier.works import Parameter, value_from_text
+from atelier.works.finding import Parameter, value_from_text
 
 
 def submit(options: Namespace, output: Output) -> int:

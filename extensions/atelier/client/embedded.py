@@ -19,11 +19,11 @@ from pathlib import Path
 
 from atelier.client.address import Address, live_address
 from atelier.errors import Unreachable
+from atelier.local.logs import log_tail
 
 START_TIMEOUT_S = 30.0
 """A first start on a busy disk was seen to take 5 s; what ends at once is told at once."""
 
-LOG_TAIL_BYTES = 2000
 LOG_LIMIT_BYTES = 5 * 2**20
 _OF_A_RUN = (
     *("ATELIER_RUN_DIR", "ATELIER_RUN_ID", "ATELIER_ATTEMPT", "ATELIER_RESUME_FROM", "ATELIER_PARAMS"),
@@ -180,20 +180,10 @@ def _has_open(pid: int, path: Path) -> bool:
 
 def _start_failed(home: Path, what: str) -> Unreachable:
     log_path = home / "run" / "service.log"
-    tail = log_tail(log_path)
+    tail = log_tail(log_path, lines=15)
     return Unreachable(
         "start_failed",
         f"The run service of {home} {what}." + (f" The end of its log:\n{tail}" if tail else " Its log is empty."),
         hint=f"Run 'atelier doctor'; the whole log is {log_path}.",
         detail={"log": tail},
     )
-
-
-def log_tail(path: Path) -> str:
-    """The last lines of the service's log; empty where there is none."""
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
-    except FileNotFoundError:
-        return ""

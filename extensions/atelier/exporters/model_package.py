@@ -8,12 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from atelier.display.bundles import MODEL_TYPE
 from atelier.exporters.card import ModelCard
 from atelier.exporters.package import check_package
 from atelier.exporters.report import BatchParity, FormatReport
 from atelier.quantities import format_bytes
-
-MIME = "application/vnd.atelier.model+json"
 
 _CELL = "padding:.25em .8em;text-align:{};border:0;border-bottom:1px solid var(--jp-border-color2,#8884)"
 _COLUMNS = (
@@ -93,7 +92,7 @@ class ModelPackage:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._html()}
         if self.version is not None:
-            bundle[MIME] = {"name": self.name, "version": self.version}
+            bundle[MODEL_TYPE] = {"name": self.name, "version": self.version}
         return bundle
 
     def _html(self) -> str:

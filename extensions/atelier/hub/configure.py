@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 from atelier.hub.roles import ROLES, SERVER_TOKEN_SCOPES, SERVICE, SUPERVISOR, USER_SCOPES
 from atelier.hub.site import HOST, Site, login_name
 from atelier.hub.spawners import LocalSpawner
-from atelier.inheritance import INHERITED
+from atelier.local.inheritance import INHERITED
 from atelier.settings import Settings
 
 SERVICE_WAIT_S = 1

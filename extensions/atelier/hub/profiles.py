@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atelier.computer import Computer
 from atelier.errors import RefusedInput
-from atelier.local_catalog import accelerator_name, availability, title_of
+from atelier.local.catalog import accelerator_name, availability, title_of
+from atelier.local.computer import Computer
 from atelier.quantities import format_bytes
 from atelier.settings import Catalog, Image, Machine, may_use
 

@@ -11,16 +11,17 @@ from typing import Any
 from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
 from traitlets import Unicode
 
-from atelier import processes, wire
-from atelier.computer import this_computer
+from atelier import wire
 from atelier.errors import AtelierError
 from atelier.hub.pages import picker
 from atelier.hub.profiles import Pick, image_cards, machine_cards, options_of_form, pick
 from atelier.hub.site import Site, login_name
 from atelier.hub.workplace import Workplace
-from atelier.local_catalog import effective_catalog
+from atelier.local import processes
+from atelier.local.catalog import effective_catalog
+from atelier.local.computer import this_computer
+from atelier.local.logs import log_tail
 from atelier.settings import Catalog, load_settings
-from atelier.supervisor import log_tail
 
 POLL_S = 0.02
 LEFTOVER_PATIENCE_S = 2.0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.hub.site import safe_name, write_private
-from atelier.local_catalog import lock_of, shipped
-from atelier.overlay import Overlay, make_overlay
+from atelier.local.catalog import lock_of, shipped
+from atelier.local.overlay import Overlay, make_overlay
 from atelier.settings import Image, Machine
 
 EXAMPLES = "atelier-examples"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from atelier.bundle import bundle_reader
+from atelier.bundle.archive import bundle_reader
 from atelier.errors import InternalError, NotAllowed, RefusedInput
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
@@ -28,7 +28,7 @@ from atelier.service.streams import Streams
 from atelier.settings import Catalog, Limits
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import checked_path, upload_key
-from atelier.works import parameters_source, script_argv
+from atelier.works.finding import parameters_source, script_argv
 
 
 @dataclass(frozen=True)

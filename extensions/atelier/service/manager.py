@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
-from atelier import bundle
+from atelier.bundle.archive import bundle_reader
 from atelier.errors import NotAllowed, RefusedInput
-from atelier.local_catalog import availability
+from atelier.local.catalog import availability
 from atelier.quantities import utcnow
 from atelier.records import RUN_ID, Run, RunSpec, Source
 from atelier.service.callers import Caller
@@ -20,7 +20,7 @@ from atelier.service.store import NewRun, Store
 from atelier.settings import Catalog, Image, Limits, Machine
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import upload_key
-from atelier.works import check_work
+from atelier.works.finding import check_work
 
 CANCEL_GRACE_S = 10.0
 CURRENT = "current"
@@ -139,7 +139,7 @@ class RunManager:
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
-            check_work(bundle.bundle_reader(Path(copy.name)), spec.work, spec.params)
+            check_work(bundle_reader(Path(copy.name)), spec.work, spec.params)
 
     def cancel(self, run_id: str, *, now: bool) -> Run:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""

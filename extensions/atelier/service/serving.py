@@ -23,8 +23,8 @@ from typing import IO
 import uvicorn
 
 from atelier.errors import Conflict, RefusedInput
-from atelier.local_catalog import effective_catalog
-from atelier.processes import started_at
+from atelier.local.catalog import effective_catalog
+from atelier.local.processes import started_at
 from atelier.quantities import utcnow
 from atelier.records import FINAL_STATES
 from atelier.service.app import create_app

@@ -1,6 +1,6 @@
 """What a notebook shows: views of runs and models, which need no kernel, and forms, which do.
 
-Views are drawn live by the labextension from ids in a MIME bundle (`atelier.widgets.views`); forms are anywidgets.
+Views are drawn live by the labextension from ids in a MIME bundle (`atelier.display.bundles`); forms are anywidgets.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from atelier.client import Client
 from atelier.data.entries import iso_moment
 from atelier.errors import AtelierError, RefusedInput
 from atelier.handle import RunHandle
-from atelier.parameters import Parameter, check_params, value_from_text
 from atelier.submission import BUNDLE_LIMIT_BYTES, Order, Submission, capture, parameters_of, prepare, send
-from atelier.works import find_work
+from atelier.works.finding import find_work
+from atelier.works.parameters import Parameter, check_params, value_from_text
 
 MAX_FILES_SHOWN = 300
 

@@ -21,10 +21,10 @@ from typing import IO
 
 import psutil
 
-from atelier.computer import this_computer
-from atelier.inheritance import inherited
-from atelier.local_catalog import NVIDIA_GPU
-from atelier.processes import end, marked
+from atelier.local.catalog import NVIDIA_GPU
+from atelier.local.computer import this_computer
+from atelier.local.inheritance import inherited
+from atelier.local.processes import end, marked
 from atelier.service.backends.base import Backend, Key, Launch, Sign
 from atelier.service.store import Capacity
 

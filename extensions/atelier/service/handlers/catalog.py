@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from atelier.local_catalog import availability
+from atelier.local.catalog import availability
 from atelier.service.handlers.context import Parts, User
 from atelier.settings import Image, Machine, may_use
 

@@ -14,13 +14,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import model_validator
 
 from atelier.errors import NotFound, RefusedInput
-from atelier.parameters import check_params
 from atelier.records import Page, Record, Run, RunSpec, RunState, Source
 from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import send_blob
 from atelier.storage import RunPaths
 from atelier.wire import page_position, page_token
+from atelier.works.parameters import check_params
 
 router = APIRouter()
 

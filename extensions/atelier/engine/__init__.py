@@ -30,7 +30,7 @@ class AtelierEngine:
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, **options: Any) -> Any:
-        """Submit and follow, as `atelier.managed_engine.ManagedEngine.execute_notebook` says."""
-        from atelier.managed_engine import ManagedEngine
+        """Submit and follow, as `atelier.engine.managed.ManagedEngine.execute_notebook` says."""
+        from atelier.engine.managed import ManagedEngine
 
         return ManagedEngine.execute_notebook(nb, kernel_name, **options)

@@ -20,8 +20,8 @@ from papermill.iorw import papermill_io
 from papermill.log import logger
 
 from atelier.client import Client
+from atelier.engine.executed import failed_index, has_error, show_ending, take_cells
 from atelier.errors import NotFound, RefusedInput
-from atelier.executed import failed_index, has_error, show_ending, take_cells
 from atelier.following import is_final, read_log, watch
 from atelier.submission import Order, Submission, prepare, send
 

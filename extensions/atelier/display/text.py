@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -47,19 +46,6 @@ class Rows(list[Row], Generic[Row]):
 
     def _repr_html_(self) -> str:
         return html_table(list(self._columns), self._cells()) if self else f"<p>{html.escape(self._empty)}</p>"
-
-
-def live_view(name: str, *arguments: Any, **options: Any) -> dict[str, Any]:
-    """The bundle of a function of `atelier.widgets.views`; empty where the widgets are not installed.
-
-    The widgets stand above whoever shows a run, hence this way to them, by name.
-    """
-    try:
-        views = importlib.import_module("atelier.widgets.views")
-    except ImportError:
-        return {}
-    bundle: dict[str, Any] = getattr(views, name)(*arguments, **options)
-    return bundle
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

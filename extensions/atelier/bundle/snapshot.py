@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.archive import (
+from atelier.bundle.archive import (
     MANIFEST,
     MAX_FILES,
     PlannedFile,
@@ -20,9 +20,8 @@ from atelier.archive import (
     unpack_bundle,
     write_archive,
 )
-from atelier.capture import Closure, import_closure
-from atelier.errors import RefusedInput
-from atelier.exclusions import (
+from atelier.bundle.capture import Closure, import_closure
+from atelier.bundle.exclusions import (
     IgnoreRules,
     holds_private_key,
     is_cache_folder,
@@ -30,12 +29,13 @@ from atelier.exclusions import (
     is_hidden,
     is_worth_a_word,
 )
-from atelier.gitstate import GitState, git_state
+from atelier.bundle.gitstate import GitState, git_state
+from atelier.bundle.ignorefile import IgnoreFile
+from atelier.errors import RefusedInput
 from atelier.home import atelier_home
-from atelier.ignorefile import IgnoreFile
 from atelier.quantities import format_bytes
 from atelier.records import Work, WorkKind
-from atelier.works import FoundWork
+from atelier.works.finding import FoundWork
 
 __all__ = [
     "MANIFEST",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from atelier.arguments import argparse_parameters, script_arguments
 from atelier.errors import RefusedInput
-from atelier.parameters import (
+from atelier.records import Work, WorkKind
+from atelier.works.arguments import argparse_parameters, script_arguments
+from atelier.works.parameters import (
     Parameter,
     check_name,
     check_params,
@@ -21,8 +22,7 @@ from atelier.parameters import (
     parameters_source,
     value_from_text,
 )
-from atelier.records import Work, WorkKind
-from atelier.sources import (
+from atelier.works.sources import (
     Cell,
     comments,
     empty_work,

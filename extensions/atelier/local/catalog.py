@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from atelier.computer import Computer, this_computer
+from atelier.local.computer import Computer, this_computer
 from atelier.quantities import format_bytes
 from atelier.settings import Catalog, Image, Machine, Root, Settings
 

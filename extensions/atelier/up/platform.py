@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atelier import processes
 from atelier.errors import AtelierError, Conflict, NotAllowed, RefusedInput, Unavailable
 from atelier.hub.site import HOST, Ports, Site, free_port, is_free, login_name
-from atelier.programs import programs_of
+from atelier.local import processes
+from atelier.local.logs import log_tail
 from atelier.settings import Settings, load_settings
-from atelier.supervisor import Keeper, log_tail
+from atelier.up.programs import programs_of
+from atelier.up.supervisor import Keeper
 
 READY_TIMEOUT_S = 60.0
 PORT_PATIENCE_S = 2.0

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atelier.local.logs import log_tail
+
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
 STEADY_AFTER_S = 30.0
@@ -139,11 +141,3 @@ def _obituary(program: Program, status: int) -> str:
         words = log_tail(program.log, lines=1).strip()
         how = f"ended with code {status}" + (f" ({words[:200]})" if words else "")
     return f"The {program.name} {how}; starting it again. Its log: {program.log}"
-
-
-def log_tail(path: Path, *, lines: int = 12) -> str:
-    """The last lines of a log; empty where there is none."""
-    try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""

@@ -10,8 +10,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from atelier.display import lasted
-from atelier.quantities import format_bytes, format_duration
+from atelier.display.text import lasted
+from atelier.quantities import format_duration
 
 Curve = Sequence[Sequence[float | None]]
 
@@ -98,28 +98,6 @@ def runs_html(runs: Sequence[Mapping[str, Any]]) -> str:
         for run in runs
     ]
     return f'<div style="{_CARD}">{table(("State", "Run", "Id", "Started", "Took", "Metrics"), rows)}</div>'
-
-
-def model_html(version: Mapping[str, Any]) -> str:
-    """A card of a model version: formats with sizes, and how far each is from its source."""
-    card = version["card"]
-    aliases = "".join(f" · {escape(alias)}" for alias in version.get("aliases", ()))
-    head = (
-        f'<div style="font-size:15px"><b>{escape(version["name"])}</b> version {version["version"]}{aliases}</div>'
-        f'<div style="{_QUIET}">{escape(str(card.get("framework", "")))} · {format_bytes(version["size_bytes"])}</div>'
-    )
-    formats = [_format_html(name, report) for name, report in card.get("formats", {}).items()]
-    signature = card.get("signature", {})
-    tensors = [
-        f'<div style="{_MONO}">{word} {escape(one["name"])}: {escape(_type_words(one))}</div>'
-        for word, key in (("in", "inputs"), ("out", "outputs"))
-        for one in signature.get(key, ())
-    ]
-    return f'<div class="atelier-model" style="{_CARD}">{head}{"".join(formats)}{"".join(tensors)}</div>'
-
-
-def _type_words(tensor: Mapping[str, Any]) -> str:
-    return f"{tensor['dtype']} [{', '.join(str(part) for part in tensor['shape'])}]"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
@@ -226,33 +204,3 @@ def _foot(run: Mapping[str, Any]) -> str:
     count = run.get("artifacts", 0)
     files = f"{count} file{'s' if count != 1 else ''} kept" if count else ""
     return f'<div style="{_QUIET};font-size:12px;margin-top:6px">{files}</div>' if files else ""
-
-
-def _format_html(name: str, report: Mapping[str, Any]) -> str:
-    equal = report.get("verdict") == "equal"
-    verdict = f"{_mark('succeeded' if equal else 'failed')}{'equal to' if equal else 'differs from'} its source"
-    rows = [
-        (
-            escape(str(row["batch"])),
-            difference_words(row["max_abs"]),
-            difference_words(row["max_rel"]),
-            "–" if row.get("labels_equal") is None else f"{100 * row['labels_equal']:.4g} %",
-        )
-        for row in report.get("batches", ())
-    ]
-    size = format_bytes(report["size_bytes"])
-    head = f'<div style="margin-top:8px"><b>{escape(name)}</b> · {size} · {verdict}</div>'
-    columns = ("Batch", "Max. difference", "Relative", "Same label")
-    return head + table(columns, rows, right=frozenset({1, 2, 3})) + _latency_html(report)
-
-
-def difference_words(value: float | str) -> str:
-    """A difference as text; an infinite one is a text already."""
-    return escape(value) if isinstance(value, str) else f"{value:.1e}"
-
-
-def _latency_html(report: Mapping[str, Any]) -> str:
-    told = [report.get("latency_ms"), report.get("latency_large_ms")]
-    words = [f"batch {one['batch']}: {one['source']:.3g} → {one['exported']:.3g} ms" for one in told if one]
-    text = f"Median time of one call, source → export: {'; '.join(words)}"
-    return f'<div style="{_QUIET};font-size:12px">{escape(text)}</div>' if words else ""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from atelier.errors import InternalError, RefusedInput
-from atelier.recordable import (
+from atelier.recorder.checks import (
     bad_name,
     checked_progress,
     existing_path,
@@ -25,7 +25,7 @@ from atelier.recordable import (
     plain_path,
     whole_number,
 )
-from atelier.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish
+from atelier.recorder.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish
 
 Item = TypeVar("Item")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atelier.parameters import Parameter, ParameterType, literal_of, type_of
+from atelier.works.parameters import Parameter, ParameterType, literal_of, type_of
 
 _TYPES: dict[str, ParameterType] = {"int": "int", "float": "float", "str": "str", "Path": "str"}
 _FLAGS: dict[str, bool] = {"store_true": False, "store_false": True}

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from atelier.errors import RefusedInput
 from atelier.records import Work, WorkKind
-from atelier.sources import notebook_cells, parse_cell, parse_file
-from atelier.works import Read, module_file
+from atelier.works.finding import Read, module_file
+from atelier.works.sources import notebook_cells, parse_cell, parse_file
 
 _MAX_FILES = 5_000
 _MAX_NAME = 300

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from atelier.errors import Unavailable
 from atelier.hub.site import HOST, Site, login_name
-from atelier.local_catalog import shipped
-from atelier.supervisor import Program
+from atelier.local.catalog import shipped
+from atelier.up.supervisor import Program
 
 PROXY_SCRIPT = "lib/proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
 

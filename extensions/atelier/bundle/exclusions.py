@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from atelier.ignorefile import IgnoreFile
+from atelier.bundle.ignorefile import IgnoreFile
 
 IGNORE_FILES = (".gitignore", ".atelierignore")
 

@@ -1,0 +1,1 @@
+"""This computer and this account: hardware, installed images, overlays, processes, what a child process inherits."""

@@ -1,0 +1,1 @@
+"""``atelier up``: proxy, run service and hub of one computer as one program in the foreground."""
