@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+# A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "TESTS_OF_ATELIER"  # not ATELIER_…, which tests take out of the environments that they make
 TEST_HOME = Path(os.environ.get("ATELIER_HOME") or ROOT / ".test-home").absolute()
