@@ -23,6 +23,13 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|json|css|js))`", page.read_text())
+    places = (ROOT, ROOT / "extensions" / "atelier", page.parent)
+    assert [name for name in named if not any((at / name).exists() for at in places)] == []
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     assert {page.name for page in PAGES if page.resolve() not in linked} == {"README.md"}

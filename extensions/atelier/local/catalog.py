@@ -119,7 +119,7 @@ def _why_no_image(image: Image) -> str | None:
 def shipped(name: str) -> Path | None:
     """What ships beside the package: in its checkout, in the checkout around ``.venv``, else below ``share``."""
     prefix = Path(sys.prefix)
-    places = (Path(__file__).resolve().parents[2] / name, prefix.parent / name, prefix / "share" / "atelier" / name)
+    places = (Path(__file__).resolve().parents[3] / name, prefix.parent / name, prefix / "share" / "atelier" / name)
     return next((place for place in places if place.exists()), None)
 
 

@@ -15,6 +15,7 @@ from atelier.hub.site import HOST, Site, login_name
 from atelier.local.catalog import shipped
 from atelier.up.supervisor import Program
 
+ERROR_PAGES = Path(__file__).resolve().parents[1] / "hub" / "error_pages"
 PROXY_SCRIPT = "lib/proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
 
 
@@ -47,7 +48,7 @@ def proxy_command(site: Site) -> tuple[str, ...]:
         *("--ip", HOST, "--port", str(site.ports.public)),
         *("--api-ip", HOST, "--api-port", str(site.ports.proxy_api)),
         *("--default-target", site.hub_url),
-        *("--error-path", str(Path(__file__).parent / "hub" / "error_pages")),
+        *("--error-path", str(ERROR_PAGES)),
         *("--log-level", "warn"),
     )
 
