@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+BEGIN, END = "<!-- measured by make bench -->", "<!-- end of measured -->"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -41,6 +43,15 @@ class Row:
         )
         return f"| {' | '.join(cells)} |"
 
+    def short_line(self) -> str:
+        """The row as Markdown for a reader in a hurry."""
+        cells = (self.name, _middle(self.ours, self.unit), f"{self.peer}: {_middle(self.peers, self.unit)}")
+        return f"| {' | '.join(cells)} |"
+
+
+def _middle(values: Sequence[float], unit: str) -> str:
+    return f"{_short(statistics.median(values))} {unit}"
+
 
 def _spread(values: Sequence[float], unit: str) -> str:
     low, middle, high = min(values), statistics.median(values), max(values)
@@ -61,13 +72,11 @@ def alternate(
 
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    where = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
     head = [
         "# Benchmarks",
         "",
         "Made by `make bench`, which installs the peers from their own lock and measures both sides in turns, in the",
-        f"same run on the same machine ({where}; {datetime.now(UTC):%Y-%m-%d}). A cell is the median (lowest–highest);",
+        f"same run on the same machine ({_machine()}). A cell is the median (lowest–highest);",
         "machines are shared and noisy, so the ratio says more than the numbers.",
         "",
         "| what | Atelier | peer | ratio | goal | reached |",
@@ -77,7 +86,30 @@ def page(rows: Sequence[Row]) -> str:
     return "\n".join([*head, *(row.line() for row in rows), "", *notes]).rstrip() + "\n"
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Write the page."""
+def _machine() -> str:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    where = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
+    return f"{where}; {datetime.now(UTC):%Y-%m-%d}"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The table that the README shows: medians only."""
+    head = [f"Medians of one `make bench` ({_machine()}):", "", "| what | Atelier | peer |", "|---|---|---|"]
+    return "\n".join([*head, *(row.short_line() for row in rows)]) + "\n"
+
+
+def write(rows: Sequence[Row], *, path: Path, readme: Path) -> None:
+    """Write the page, and the table between the marks in the README.
+
+    Raises
+    ------
+    ValueError
+        The README has not the two marks.
+    """
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{readme} has no {BEGIN} … {END}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(rows), encoding="utf-8")
+    readme.write_text(f"{before}{begin}\n{summary(rows)}{end}{after}", encoding="utf-8")
