@@ -1,4 +1,4 @@
-"""Measures Atelier beside its peers, for ``docs/benchmarks.md`` and the README: ``python -m tests.benchmarks [ROW …]``."""
+"""Measures Atelier beside its peers, for the README and its page: ``python -m tests.benchmarks [ROW …]``."""
 
 from __future__ import annotations
 
