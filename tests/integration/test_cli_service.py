@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,52 @@ def test_a_service_that_can_not_start_shows_the_end_of_its_log(there: Terminal) 
     assert error["code"] == "start_failed"
     assert "runs_per_user" in error["message"]
     assert "service.log" in error["hint"]
+
+
+def _doctors_images(there: Terminal) -> dict[str, str]:
+    checked = json.loads(there.type("doctor", "--json").out)["checks"]
+    return {check["name"]: check["status"] for check in checked if check["name"].startswith("image ")}
+
+
+def _refusal(there: Terminal) -> str:
+    code: str = there.type("submit", "job.py", "--image", "late", "--json").document["error"]["code"]
+    return code
+
+
+def test_an_image_built_and_one_taken_away_while_the_service_lives_are_seen_by_doctor_and_submit(
+    there: Terminal, tmp_path: Path
+) -> None:
+    there.json("runs")
+    there.write("job.py", "print('done')\n")
+    note = there.home / "envs" / "late.json"
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    fields = {"name": "late", "title": "Late", "framework": "pytest", "version": version("pytest")}
+    note.parent.mkdir()
+    note.write_text(json.dumps(fields | {"python": str(python)}))
+
+    assert list(_doctors_images(there)) == ["image late"]
+    assert there.json("submit", "job.py", "--image", "late")["image"] == "late"
+
+    python.unlink()
+    assert _doctors_images(there) == {"image late": "fail"}
+    assert _refusal(there) == "image_not_available"
+
+    note.unlink()
+    assert _doctors_images(there) == {}
+    assert _refusal(there) == "unknown_image"
+
+
+def test_settings_that_change_while_the_service_lives_are_seen_and_wrong_ones_change_nothing(there: Terminal) -> None:
+    there.json("runs")
+    there.write("job.py", "print('done')\n")
+    settings = there.home / "atelier.yaml"
+    settings.write_text("catalog: {machines: [{name: tiny, cpu: 1, memory: 1Gi}]}\n")
+    assert there.json("submit", "job.py")["machine"] == "tiny"
+
+    settings.write_text("catalog: {machins: []}\n")
+    assert there.json("submit", "job.py")["machine"] == "tiny"
+    assert "machins" in (there.home / "run" / "service.log").read_text()
 
 
 def test_without_the_platform_its_absence_is_explained(there: Terminal) -> None:

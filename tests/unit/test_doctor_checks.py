@@ -65,7 +65,7 @@ def home(tmp_path: Path) -> Path:
 
 def _nobody(home: Path) -> checks.Check:
     with Client.at(Address("http://127.0.0.1:9", "t")) as client:
-        return checks.check_service(home, client, named=False)
+        return checks.check_service(home, client, named=False)[0]
 
 
 def test_no_service_is_right(home: Path) -> None:
@@ -96,11 +96,12 @@ def test_a_service_that_holds_the_lock_and_is_silent_fails_with_its_process(home
 
 
 def test_a_service_that_answers_is_right(home: Path) -> None:
-    answer = Answer(body=json.dumps({"user": {"name": "ada"}}).encode())
+    answer = Answer(body=json.dumps({"user": {"name": "ada"}, "images": []}).encode())
     with tiny_server(lambda _: answer) as server, Client.at(Address(server.url, "t")) as client:
-        check = checks.check_service(home, client, named=True)
+        check, offered = checks.check_service(home, client, named=True)
     assert check.status == "ok"
     assert "ada" in check.text
+    assert offered == checks.Offered([], is_local=False)
 
 
 def _image(folder: Path, script: str) -> Settings:
@@ -125,6 +126,26 @@ def test_an_image_that_is_not_whole_fails(tmp_path: Path, script: str, status: s
     assert (check.name, check.status) == ("image torchy", status)
     assert text in check.text
     assert ("make env IMAGES=torchy" in check.todo) == (status == "fail")
+
+
+def _entry(name: str, why: str | None = None) -> dict[str, object]:
+    return {"name": name, "framework": "torch", "version": "2.13", "available": why is None, "why": why}
+
+
+def test_the_service_has_the_last_word_on_images(tmp_path: Path) -> None:
+    settings = _image(tmp_path, "#!/bin/sh\necho '[\"2.13\"]'\n")
+    here = checks.Offered([_entry("gone", "It is not there.")], is_local=True)
+
+    gone, unseen = checks.check_images(settings, tmp_path, here)
+    assert (gone.name, gone.status, gone.text) == ("image gone", "fail", "It is not there.")
+    assert (unseen.name, unseen.status) == ("image torchy", "warn")
+    assert "does not offer it" in unseen.text
+
+
+def test_images_of_a_service_elsewhere_are_what_it_says(tmp_path: Path) -> None:
+    settings = _image(tmp_path, "#!/bin/sh\nexit 1\n")
+    (check,) = checks.check_images(settings, tmp_path, checks.Offered([_entry("torchy")], is_local=False))
+    assert (check.name, check.status, check.text) == ("image torchy", "ok", "torch 2.13, says the service")
 
 
 def test_an_image_whose_interpreter_is_gone_fails(tmp_path: Path) -> None:

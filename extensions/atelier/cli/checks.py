@@ -8,10 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from atelier.client import Client
 from atelier.client.address import live_address, noted_service
@@ -38,6 +38,14 @@ class Check:
     status: Status
     text: str
     todo: str = ""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """The images in a service's catalog; ``is_local``: it serves the home that the doctor looks at."""
+
+    images: Sequence[Mapping[str, Any]]
+    is_local: bool
 
 
 def check_settings(path: Path) -> tuple[Check, Settings]:
@@ -182,8 +190,8 @@ def _gpu_names() -> list[str]:
         pynvml.nvmlShutdown()
 
 
-def check_service(home: Path, client: Client, *, named: bool) -> Check:
-    """Whether the run service answers; it is not started for that.
+def check_service(home: Path, client: Client, *, named: bool) -> tuple[Check, Offered | None]:
+    """Whether the run service answers, and what it offers when it does; it is not started for that.
 
     Parameters
     ----------
@@ -196,10 +204,16 @@ def check_service(home: Path, client: Client, *, named: bool) -> Check:
     """
     if named or live_address(home):
         try:
-            user = client.catalog()["user"]["name"]
+            catalog = client.catalog()
         except AtelierError as problem:
-            return Check("service", "fail", problem.message, problem.hint)
-        return Check("service", "ok", f"answers {user} at {client.where}")
+            return Check("service", "fail", problem.message, problem.hint), None
+        text = f"answers {catalog['user']['name']} at {client.where}"
+        return Check("service", "ok", text), Offered(catalog["images"], is_local=not named)
+    return _silent_service(home), None
+
+
+def _silent_service(home: Path) -> Check:
+    """Why nothing answers where a service of this home would be."""
     holder = lock_holder(home / "run" / "service.lock")
     if holder:
         todo = f"Wait a moment; if it stays so, read {home / 'run' / 'service.log'} and end process {holder}."
@@ -214,15 +228,44 @@ def check_service(home: Path, client: Client, *, named: bool) -> Check:
     return Check("service", "ok", "none is running; the next command or 'make up' starts one")
 
 
-def check_images(settings: Settings, home: Path) -> Iterator[Check]:
-    """Each image's environment: there, whole enough to say its framework's version, and of the lock that was noted."""
-    images = effective_catalog(settings, home).images
-    if not images:
-        yield Check(
-            "images", "warn", "no image is built; runs use the caller's own Python", "Run 'make env IMAGES=pytorch'."
-        )
-    for image in images:
+def check_images(settings: Settings, home: Path, offered: Offered | None = None) -> Iterator[Check]:
+    """Each image's environment: there, whole enough to say its framework's version, and of the lock that was noted.
+
+    A service that answers has the last word: what it does not offer can't be submitted to.
+    """
+    known = {image.name: image for image in effective_catalog(settings, home).images}
+    if offered is not None:
+        yield from _check_offered(offered, known, home)
+        return
+    if not known:
+        yield _no_image()
+    for image in known.values():
         yield _check_image(image, home)
+
+
+def _check_offered(offered: Offered, known: Mapping[str, Image], home: Path) -> Iterator[Check]:
+    """What the service offers, and what is here and it does not offer."""
+    for entry in offered.images:
+        name = entry["name"]
+        if not entry["available"]:
+            yield Check(f"image {name}", "fail", entry["why"], f"Run 'make env IMAGES={name}'.")
+        elif offered.is_local and name in known:
+            yield _check_image(known[name], home)
+        else:
+            text = f"{entry['framework']} {entry['version']}".strip()
+            yield Check(f"image {name}", "ok", f"{text}, says the service".lstrip(", "))
+    names = {entry["name"] for entry in offered.images}
+    for name in known if offered.is_local else ():
+        if name not in names:
+            todo = "Look at its 'groups' in atelier.yaml, and whether the settings above are right."
+            yield Check(f"image {name}", "warn", "it is here, and the service does not offer it to you", todo)
+    if not offered.images and not known:
+        yield _no_image()
+
+
+def _no_image() -> Check:
+    words = "no image is built; runs use the caller's own Python"
+    return Check("images", "warn", words, "Run 'make env IMAGES=pytorch'.")
 
 
 def _check_image(image: Image, home: Path) -> Check:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from atelier.cli import checks
-from atelier.cli.checks import Check
+from atelier.cli.checks import Check, Offered
 from atelier.cli.connection import client_of
 from atelier.cli.output import Output
 from atelier.errors import AtelierError
@@ -44,15 +44,16 @@ def examine(options: Namespace) -> Iterator[Check]:
     yield checks.check_disk(home)
     yield checks.check_memory()
     yield checks.check_gpu()
-    yield _service(options, home)
-    yield from checks.check_images(settings, home)
+    service, offered = _service(options, home)
+    yield service
+    yield from checks.check_images(settings, home, None if options.settings else offered)
     yield from checks.check_ports(home)
 
 
-def _service(options: Namespace, home: Path) -> Check:
+def _service(options: Namespace, home: Path) -> tuple[Check, Offered | None]:
     named = bool(getattr(options, "url", None) or os.environ.get("ATELIER_URL"))
     try:
         with client_of(options) as client:
             return checks.check_service(home, client, named=named)
     except AtelierError as problem:
-        return Check("service", "fail", problem.message, problem.hint)
+        return Check("service", "fail", problem.message, problem.hint), None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from atelier.errors import AtelierError
 from atelier.local.computer import Computer, this_computer
 from atelier.quantities import format_bytes
-from atelier.settings import Catalog, Image, Machine, Root, Settings
+from atelier.settings import Catalog, Image, Machine, Root, Settings, load_settings
+
+log = logging.getLogger("atelier.catalog")
 
 NVIDIA_GPU = "nvidia.com/gpu"
 GIB = 2**30
@@ -29,6 +33,38 @@ def effective_catalog(settings: Settings, home: Path) -> Catalog:
         machines=given.machines or derived_machines(this_computer()),
         roots=given.roots or _sample_roots(),
     )
+
+
+class LiveCatalog:
+    """Gives the catalog of now, so that hub, service and doctor offer the same without a restart.
+
+    ``atelier.yaml`` is read anew when it has changed; while it is wrong, what it said before holds (see the log).
+    """
+
+    def __init__(self, settings: Settings, home: Path) -> None:
+        self._home = home
+        self._path = home / "atelier.yaml"
+        self._settings = settings
+        self._stamp = _stamp(self._path)
+
+    def __call__(self) -> Catalog:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._settings = load_settings(self._path)
+            except (AtelierError, OSError) as problem:
+                log.warning("The catalog stays as it was: %s", problem)
+        return effective_catalog(self._settings, self._home)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does; empty for one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def installed_images(home: Path) -> tuple[Image, ...]:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -62,11 +62,14 @@ class FileReport(FromAgent):
 
 @dataclass
 class AttemptManager:
-    """Serves agents. All of it is fenced: an attempt that has ended or was replaced is refused (``stale_attempt``)."""
+    """Serves agents. All of it is fenced: an attempt that has ended or was replaced is refused (``stale_attempt``).
+
+    ``offers`` gives the catalog of now.
+    """
 
     store: Store
     blobs: BlobStore
-    catalog: Catalog
+    offers: Callable[[], Catalog]
     limits: Limits
     streams: Streams
     models: ModelManager
@@ -134,7 +137,8 @@ class AttemptManager:
     def _python(self, run: Run) -> str:
         if run.image == CURRENT and run.spec.python:
             return run.spec.python
-        image = self.catalog.image(run.image, [group for one in self.catalog.images for group in one.groups])
+        catalog = self.offers()
+        image = catalog.image(run.image, [group for one in catalog.images for group in one.groups])
         if image.python is None:
             raise InternalError("no_python", f"The image {run.image!r} has no interpreter on this machine.")
         return image.python

@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from atelier.quantities import utcnow
 from atelier.records import RUN_ID, Run, RunSpec, Source
 from atelier.service.callers import Caller
 from atelier.service.store import NewRun, Store
-from atelier.settings import Catalog, Image, Limits, Machine
+from atelier.settings import Catalog, Image, Limits, Machine, may_use
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import upload_key
 from atelier.works.finding import check_work
@@ -32,17 +33,22 @@ _MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 class RunManager:
     """Decides on runs; the reconciler carries out.
 
-    ``most_nodes`` is how many nodes the backend can give one run; ``scratch`` a folder for temporary files, the
-    system's own when None.
+    ``offers`` gives the catalog of now; ``most_nodes`` is how many nodes the backend can give one run; ``scratch`` a
+    folder for temporary files, the system's own when None.
     """
 
     store: Store
     blobs: BlobStore
-    catalog: Catalog
+    offers: Callable[[], Catalog]
     limits: Limits
     most_nodes: int = 1
     scratch: Path | None = None
     _guards: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
+
+    @property
+    def catalog(self) -> Catalog:
+        """What there is to pick from now."""
+        return self.offers()
 
     def submit(self, caller: Caller, spec: RunSpec, source: Source, key: str | None) -> tuple[Run, bool]:
         """The run of a spec, queued, and whether it is new.
@@ -91,7 +97,8 @@ class RunManager:
         self.store.runs.queue(run.id)
 
     def _image(self, caller: Caller, spec: RunSpec) -> Image:
-        if spec.image == CURRENT or (spec.image is None and spec.python and not self.catalog.images):
+        catalog = self.catalog
+        if spec.image == CURRENT or (spec.image is None and spec.python and not catalog.images):
             if not caller.is_local or not spec.python:
                 raise NotAllowed(
                     "image_not_allowed",
@@ -99,7 +106,11 @@ class RunManager:
                     hint="Name an image of the catalog.",
                 )
             return Image(name=CURRENT, title="The caller's own Python", python=spec.python)
-        return self.catalog.image(spec.image, caller.groups)
+        image = catalog.image(spec.image or _usable_image(catalog, caller), caller.groups)
+        why = availability(image)
+        if why is not None:
+            raise RefusedInput("image_not_available", f"The image {image.name!r} is not available.", hint=why)
+        return image
 
     def _check_fit(self, spec: RunSpec, machine: Machine) -> None:
         why = availability(machine)
@@ -172,6 +183,12 @@ class RunManager:
                 "ambiguous_run", f"{text!r} fits several runs: {', '.join(found)} …", hint="Give more letters."
             )
         return self.store.runs.get(found[0] if found else text, owner)
+
+
+def _usable_image(catalog: Catalog, caller: Caller) -> str | None:
+    """The first image that the caller may use and that is there."""
+    usable = (each.name for each in catalog.images if may_use(each, caller.groups) and availability(each) is None)
+    return next(usable, None)
 
 
 def _project(caller: Caller, spec: RunSpec) -> str:

@@ -23,7 +23,7 @@ from typing import IO
 import uvicorn
 
 from atelier.errors import Conflict, RefusedInput
-from atelier.local.catalog import effective_catalog
+from atelier.local.catalog import LiveCatalog
 from atelier.local.processes import started_at
 from atelier.quantities import utcnow
 from atelier.records import FINAL_STATES
@@ -111,7 +111,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     store = Store(settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}")
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
     backend = LocalBackend(home, {"socket": str(socket_path)})
-    catalog = effective_catalog(settings, home)
+    catalog = LiveCatalog(settings, home)
     scratch = make_private(home / "run" / "uploads")
     feed, streams, models = Feed(store), Streams(store, blobs, scratch), ModelManager(store, blobs)
     runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes, scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -19,7 +20,7 @@ def catalog(service: Parts, user: User) -> dict[str, Any]:
     known = service.runs.catalog
     images = [image for image in known.images if may_use(image, user.groups)]
     machines = [machine for machine in known.machines if may_use(machine, user.groups)]
-    usable = [machine.name for machine in machines if availability(machine) is None]
+    default = {"image": _first_available(images), "machine": _first_available(machines)}
     return {
         "user": {"name": user.name, "owner": user.owner, "groups": sorted(user.groups), "is_local": user.is_local},
         "images": [_entry(image, ("name", "title", "framework", "version")) for image in images],
@@ -29,9 +30,13 @@ def catalog(service: Parts, user: User) -> dict[str, Any]:
             for root in known.roots
             if may_use(root, user.groups)
         ],
-        "default": {"image": images[0].name if images else None, "machine": usable[0] if usable else None},
+        "default": default,
         "limits": service.settings.limits.model_dump(mode="json"),
     }
+
+
+def _first_available(entries: Sequence[Image | Machine]) -> str | None:
+    return next((entry.name for entry in entries if availability(entry) is None), None)
 
 
 def _machine(machine: Machine) -> dict[str, Any]:
