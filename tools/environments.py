@@ -16,7 +16,18 @@ from pathlib import Path
 
 from tools import javascript, machine
 from tools.machine import Refusal, in_words
-from tools.plan import PYTHON_TAG, ROOT, Environment, Plan, cache_folder, digest_of, make_plan, read_json, write_json
+from tools.plan import (
+    PYTHON_TAG,
+    ROOT,
+    Environment,
+    Plan,
+    cache_folder,
+    digest_of,
+    make_plan,
+    read_json,
+    remember_images,
+    write_json,
+)
 
 
 def main() -> int:
@@ -37,6 +48,7 @@ def main() -> int:
 def build(plan: Plan) -> bool:
     """Bring every environment of the plan up to date; whether anything had to be done."""
     _announce(plan)
+    remember_images(plan)
     os.environ["UV_CACHE_DIR"] = str(cache_folder(os.environ))
     missing = plan.missing
     if plan.platform in missing:
@@ -71,6 +83,8 @@ def _announce(plan: Plan) -> None:
         size = f"up to {in_words(sizes.download_bytes)} to download" if sizes.download_bytes else "size not known"
         print(f"{name}: {size}, {in_words(sizes.installed_bytes)} on disk", flush=True)
         needed[folder] += sizes.installed_bytes
+    if len([each for each in plan.missing if each in plan.images]) > 1:
+        print("to take one framework only: IMAGES=pytorch or IMAGES=tensorflow; this home then keeps to it", flush=True)
     total = in_words(sum(sizes.download_bytes for _, sizes, _ in missing))
     print(f"in all up to {total}; what {cache_folder(os.environ)} has already is not fetched again", flush=True)
     machine.check_space(needed)

@@ -15,6 +15,7 @@ from tools import machine
 from tools.machine import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
+CHOICE = "envs/.choice"
 PYTHON_TAG = f"py{sys.version_info[0]}{sys.version_info[1]}"
 
 
@@ -110,6 +111,8 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 def make_plan(environ: Mapping[str, str] = os.environ) -> Plan:
     """Read IMAGES, LOCK_DIR and ATELIER_HOME, and find the lock of each environment.
 
+    Without IMAGES they are what the home remembers.
+
     Raises
     ------
     Refusal
@@ -121,8 +124,26 @@ def make_plan(environ: Mapping[str, str] = os.environ) -> Plan:
         raise Refusal(f"LOCK_DIR={locks} holds no lock: put <image>.txt (and platform.txt, if you like) there.")
     lock = _lock_of("platform", "requirements.txt", locks)
     base = Environment("platform", "JupyterHub and JupyterLab", "jupyterhub", lock, ROOT / ".venv", _sizes(lock))
-    names = (environ.get("IMAGES") or " ".join(known_images())).replace(",", " ").split()
+    names = environ.get("IMAGES", "").replace(",", " ").split() or remembered_images(home)
     return Plan(home, base, tuple(_image(name, home, locks) for name in dict.fromkeys(names)))
+
+
+def remembered_images(home: Path) -> list[str]:
+    """The images of a home: those that were asked for last and those that are there; all for a new home."""
+    asked = read_json(home / CHOICE).get("images", [])
+    return [name for name in known_images() if name in asked or is_noted(home, name)] or known_images()
+
+
+def is_noted(home: Path, image: str) -> bool:
+    """Whether a home offers an image, so that it has to be kept up to date."""
+    return (home / "envs" / f"{image}.json").exists()
+
+
+def remember_images(plan: Plan) -> None:
+    """Keep what was asked for, also when the build is interrupted."""
+    choice = {"images": [image.name for image in plan.images]}
+    if read_json(plan.home / CHOICE) != choice:
+        write_json(plan.home / CHOICE, choice)
 
 
 def known_images() -> list[str]:

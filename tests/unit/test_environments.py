@@ -59,6 +59,34 @@ def test_an_unknown_image_names_the_known_ones(tmp_path: Path) -> None:
     assert "error: IMAGES names 'jax', which there is not; there are: pytorch, tensorflow." in done.stderr
 
 
+def names(home: Path, **environ: str) -> list[str]:
+    """The images that a `make env` of this home is about."""
+    return [image.name for image in plan.make_plan({"ATELIER_HOME": str(home), **environ}).images]
+
+
+def test_a_home_keeps_to_the_images_that_it_was_made_with(tmp_path: Path) -> None:
+    assert names(tmp_path) == ["pytorch", "tensorflow"]
+    plan.remember_images(plan.make_plan({"ATELIER_HOME": str(tmp_path), "IMAGES": "pytorch"}))
+    assert names(tmp_path) == ["pytorch"], "also when the build was interrupted"
+    assert names(tmp_path, IMAGES="tensorflow") == ["tensorflow"]
+    plan.remember_images(plan.make_plan({"ATELIER_HOME": str(tmp_path), "IMAGES": "tensorflow"}))
+    assert names(tmp_path) == ["tensorflow"]
+
+
+def test_an_image_that_a_home_offers_is_kept_up_to_date_whatever_was_asked_for_last(tmp_path: Path) -> None:
+    plan.write_json(tmp_path / "envs/tensorflow.json", {"name": "tensorflow"})
+    assert names(tmp_path) == ["tensorflow"], "a home from before there was a choice to remember"
+    plan.remember_images(plan.make_plan({"ATELIER_HOME": str(tmp_path), "IMAGES": "pytorch"}))
+    assert names(tmp_path) == ["pytorch", "tensorflow"]
+
+
+def test_a_new_home_is_told_how_to_take_one_framework(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environments._announce(plan.make_plan({"ATELIER_HOME": str(tmp_path)}))
+    assert "IMAGES=pytorch" in capsys.readouterr().out
+    environments._announce(plan.make_plan({"ATELIER_HOME": str(tmp_path), "IMAGES": "pytorch"}))
+    assert "IMAGES=" not in capsys.readouterr().out
+
+
 def test_a_lock_dir_without_locks_is_refused(tmp_path: Path) -> None:
     done = make_env(tmp_path, LOCK_DIR=str(tmp_path))
     assert f"error: LOCK_DIR={tmp_path} holds no lock" in done.stderr
