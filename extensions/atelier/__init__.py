@@ -63,7 +63,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    """What a user may use: completion shows this, and `globals` would add everything that was ever imported."""
+    return sorted([*__all__, "__version__"])
 
 
 def _version() -> str:

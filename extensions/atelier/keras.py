@@ -163,3 +163,7 @@ def __getattr__(name: str) -> Any:
     if name == "Callback":
         return _callback_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

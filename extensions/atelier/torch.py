@@ -228,3 +228,7 @@ def _restored(run: Recorder, states: Mapping[str, Stateful]) -> int:
     if torch.cuda.is_available() and len(content["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(content["random"]["cuda"])
     return int(content["epochs"])
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

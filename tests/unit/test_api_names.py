@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +19,10 @@ NAMESPACES = ["data", "keras", "torch", "widgets"]
 HEAVY = ["pydantic", "httpx", "yaml", "torch", "tensorflow", "keras", "pandas", "numpy", "ipywidgets", "fastapi"]
 
 
-def _python(program: str) -> str:
+def _python(program: str, *argv: str) -> str:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", program, *argv], env=environ, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -40,10 +41,37 @@ def test_import_takes_at_most_150_ms_of_work() -> None:
 
 def test_public_names_are_listed_and_typed_as_public() -> None:
     assert sorted(atelier.__all__) == sorted([*FUNCTIONS, *NAMESPACES])
-    assert set(dir(atelier)) >= {*FUNCTIONS, *NAMESPACES, "__version__"}
     assert atelier.__version__
     with pytest.raises(AttributeError, match="no attribute 'submitt'"):
         atelier.submitt  # noqa: B018
+
+
+COMPLETE = """
+import json, sys
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("import atelier.cli, atelier.data, atelier.keras, atelier.torch, atelier.widgets")
+found = {}
+for name in sys.argv[1:]:
+    for use_jedi in (False, True):
+        shell.Completer.use_jedi = use_jedi
+        text = name + "."
+        with provisionalcompleter():
+            after = {each.text for each in shell.Completer.completions(text, len(text))}
+        found.setdefault(name, []).append(sorted(each.rpartition(".")[2] for each in after))
+print(json.dumps(found))
+"""
+
+
+def test_completion_shows_public_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    modules = {"atelier": atelier, **{f"atelier.{name}": getattr(atelier, name) for name in NAMESPACES}}
+    found = json.loads(_python(COMPLETE, *modules))
+    for name, module in modules.items():
+        assert set(dir(module)) - {"__version__"} == set(module.__all__), name
+        for shown in found[name]:
+            assert [each for each in shown if not each.startswith("_")] == sorted(module.__all__), name
 
 
 def test_no_submodule_replaces_a_public_name() -> None:

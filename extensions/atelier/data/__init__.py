@@ -6,6 +6,12 @@ Parts for those who serve them: `atelier.data.roots` (named roots, ``list_folder
 
 from __future__ import annotations
 
+import builtins
+
 from atelier.data.access import Folder, Preview, list, preview  # noqa: A004
 
 __all__ = ["Folder", "Preview", "list", "preview"]
+
+
+def __dir__() -> builtins.list[str]:
+    return sorted(__all__)
