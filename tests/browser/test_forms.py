@@ -248,6 +248,30 @@ def test_the_training_form_in_the_dark(lab: Lab, page: Page) -> None:
     assert violations(page, FORM) == []
 
 
+def test_widgets_of_a_kernel_that_is_gone_say_so_when_the_notebook_is_opened_again(lab: Lab, page: Page) -> None:
+    form, slider = "from atelier.widgets import DataBrowser\nDataBrowser()", "import ipywidgets\nipywidgets.IntSlider()"
+    lab.notebook("again.ipynb", form, slider)
+    lab.open(page, "again.ipynb")
+    lab.run(page)
+    cell = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(1)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    expect(cell.locator(".widget-slider")).to_be_visible()
+    page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save') }")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+    _reload(page)
+    lab.show(page, "again.ipynb")
+    outputs = page.locator(".jp-NotebookPanel:visible .jp-OutputArea-output.jupyter-widgets")
+    expect(outputs).to_have_text(
+        ["This form needs its kernel: run the cell again.", "This widget needs its kernel: run the cell again."]
+    )
+    assert violations(page, ".jp-NotebookPanel:not(.lm-mod-hidden) .at-root") == []
+    expect(lab.run(page).get_by_role("button", name="noise.png", exact=True)).to_be_visible()
+    lab.troubles[:] = [
+        trouble for trouble in lab.troubles if "widget model not found" not in trouble
+    ]  # ipywidgets' own
+
+
 def test_a_kernel_that_lets_one_wait_is_said_to(lab: Lab, page: Page) -> None:
     lab.notebook("slow.ipynb", SLOW)
     lab.open(page, "slow.ipynb")
