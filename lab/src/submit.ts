@@ -1,12 +1,12 @@
 /** The plugin that runs the notebook at hand in the background: command, toolbar button, menu entry. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette, Notification } from '@jupyterlab/apputils';
+import { ICommandPalette } from '@jupyterlab/apputils';
 import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 
 import { runIcon } from './icon';
 import { asApiError } from './model/api';
-import { follow } from './notices';
+import { begin, fail, follow } from './notices';
 import { CATEGORY, CommandIDs, IAtelier } from './tokens';
 
 export const submitPlugin: JupyterFrontEndPlugin<void> = {
@@ -60,7 +60,7 @@ async function save(panel: NotebookPanel): Promise<string[] | null> {
 async function submit(app: JupyterFrontEnd, atelier: IAtelier, panel: NotebookPanel): Promise<void> {
   const path = app.serviceManager.contents.localPath(panel.context.path);
   const name = path.slice(path.lastIndexOf('/') + 1);
-  const note = Notification.emit(`Submitting ${name}…`, 'in-progress', { autoClose: false });
+  const note = begin(`Submitting ${name}…`);
   try {
     const sources = await save(panel);
     const run = await atelier.api.submit(path, sources);
@@ -68,7 +68,6 @@ async function submit(app: JupyterFrontEnd, atelier: IAtelier, panel: NotebookPa
     follow(run, note, atelier.events, show);
   } catch (problem) {
     const error = asApiError(problem);
-    const message = `${name} was not submitted: ${error.message} ${error.hint}`.trim();
-    Notification.update({ id: note, message: message.slice(0, 400), type: 'error', autoClose: false });
+    fail(note, `${name} was not submitted: ${error.message} ${error.hint}`.trim().slice(0, 400));
   }
 }

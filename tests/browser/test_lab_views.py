@@ -19,6 +19,12 @@ pytestmark = pytest.mark.timeout(180)
 
 THEMES = ("JupyterLab Light", "JupyterLab Dark")
 PANEL = "#atelier-runs"
+COUNT_NOTES = """() => {
+  window.mostNotes = 0;
+  const count = () => document.querySelectorAll('.Toastify__toast:not([class*=slide-exit])').length;
+  new MutationObserver(() => { window.mostNotes = Math.max(window.mostNotes, count()) })
+    .observe(document.body, {childList: true, subtree: true});
+}"""
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .at-root"
 TRAINS = """
 import time
@@ -151,6 +157,23 @@ def test_what_was_submitted_wrong_or_fails_is_told_in_words(lab: Lab, page: Page
     assert "atelier" not in card.inner_text()
     lab.picture(panel, "panel-failed")
     assert violations(page, PANEL) == []
+
+
+def test_notes_of_runs_are_few_and_go_while_the_runs_stay_marked(lab: Lab, page: Page) -> None:
+    lab.open(page, "bad.ipynb")
+    page.evaluate(COUNT_NOTES)
+    for _ in range(5):
+        known = newest(lab)["id"]
+        press_run_in_background(page)
+        wait_for(lambda known=known: newest(lab)["id"] != known, "the run that was asked for")
+    wait_for(lambda: newest(lab)["state"] == "failed", "the end of the last run")
+    toasts = page.locator(".Toastify__toast")
+    expect(toasts.filter(has_text="bad: failed").first).to_be_visible()
+    expect(toasts).to_have_count(0, timeout=40_000)
+    assert page.evaluate("() => window.mostNotes") == 3
+    command(page, "atelier:show-runs")
+    marked = page.locator(PANEL).get_by_role("row").filter(has=page.get_by_role("button", name="bad"))
+    expect(marked.first).to_contain_text("Failed")
 
 
 @pytest.mark.parametrize("theme", THEMES)
