@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ from atelier.works.finding import FoundWork, Parameter, check_work, find_work, i
 
 TORN_WAIT_S = 0.3
 """Jupyter writes notebooks in place: what is no notebook may be half saved, and is read again after this time."""
+
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 CURRENT = "current"
 """The image that is the caller's own interpreter."""
@@ -135,14 +138,24 @@ def overlay_warnings(found: FoundWork, environ: Mapping[str, str]) -> list[str]:
     if not overlay:
         return []
     imported = imported_modules(_reader(found), _inner_work(found))
-    requirements = found.folder / "requirements.txt"
-    listed = requirements.read_text(errors="replace").lower() if requirements.is_file() else ""
+    listed = _required(found.folder / "requirements.txt")
     return [
         f"{module!r} is only among your own packages, which the run does not have. "
         f"Add this line to requirements.txt beside the work: {line}"
         for module, line in sorted(only_in_overlay(Path(overlay), imported).items())
-        if line.split("==", maxsplit=1)[0].lower() not in listed
+        if _canonical(line.split("==", maxsplit=1)[0]) not in listed
     ]
+
+
+def _required(requirements: Path) -> set[str]:
+    """The distributions that a requirements file names, canonical; none where there is no file."""
+    lines = requirements.read_text(errors="replace").splitlines() if requirements.is_file() else ()
+    return {_canonical(found[1]) for found in map(_REQUIREMENT.match, lines) if found}
+
+
+def _canonical(name: str) -> str:
+    """The name of a distribution as the packaging standard compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | None]) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""What is said at submit of packages that only the user has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atelier.submission import overlay_warnings
+from atelier.works.finding import find_work
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """An overlay that has the distribution ``Tiny.Tool`` 2.0 with the module ``tiny_tool``."""
+    packages = tmp_path / "overlay/lib/python3.11/site-packages"
+    note = packages / "tiny_tool-2.0.dist-info"
+    note.mkdir(parents=True)
+    (note / "METADATA").write_text("Metadata-Version: 2.1\nName: Tiny.Tool\nVersion: 2.0\n")
+    (note / "RECORD").write_text("tiny_tool/__init__.py,,\ntiny_tool-2.0.dist-info/METADATA,,\n")
+    return tmp_path / "overlay"
+
+
+def warnings_of(folder: Path, overlay: Path, requirements: str | None) -> list[str]:
+    (folder / "train.py").write_text("import json\nimport tiny_tool\n")
+    if requirements is not None:
+        (folder / "requirements.txt").write_text(requirements)
+    return overlay_warnings(find_work("train.py", folder), {"ATELIER_OVERLAY": str(overlay)})
+
+
+@pytest.mark.parametrize("requirements", [None, "", "numpy\n", "not-tiny-tool==1\n", "# tiny-tool\n", "tiny-tool2\n"])
+def test_an_import_that_only_the_overlay_has_is_said_with_the_line_to_add(
+    tmp_path: Path, overlay: Path, requirements: str | None
+) -> None:
+    (said,) = warnings_of(tmp_path, overlay, requirements)
+    assert "'tiny_tool' is only among your own packages" in said
+    assert said.endswith("requirements.txt beside the work: Tiny.Tool==2.0")
+
+
+@pytest.mark.parametrize(
+    "requirements", ["tiny-tool\n", "numpy\n  TINY_tool >= 1.0  # why\n", "tiny.tool[extra]==2.0\n"]
+)
+def test_nothing_is_said_of_what_the_requirements_name(tmp_path: Path, overlay: Path, requirements: str) -> None:
+    assert warnings_of(tmp_path, overlay, requirements) == []
+
+
+def test_nothing_is_said_without_an_overlay(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import tiny_tool\n")
+    assert overlay_warnings(find_work("train.py", tmp_path), {}) == []
