@@ -12,6 +12,7 @@ from typing import Any
 
 from atelier.client import Client
 from atelier.display.bundles import run_bundle, runs_bundle
+from atelier.display.terminal import HarmlessText
 from atelier.display.text import Rows, ago, lasted, progress_text
 from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
 from atelier.following import follow_log, is_older, read_log, watch
@@ -159,15 +160,17 @@ class RunHandle:
         Parameters
         ----------
         follow : bool
-            Print every attempt's text as it comes until the run is final, and return all of it.
+            Print every attempt's text as it comes until the run is final (of its control sequences only the colours),
+            and return all of it, as it was written.
         """
         if not follow:
             return "".join(piece.text for piece in read_log(self._client, self.id))
-        pieces = []
+        pieces, shown = [], HarmlessText(colours=True)
         with self._interruptible():
             for piece in follow_log(self._client, self.id):
-                print(piece.text, end="", flush=True)
+                print(shown.feed(piece.text), end="", flush=True)
                 pieces.append(piece.text)
+        print(shown.end(), end="", flush=True)
         return "".join(pieces)
 
     def metrics(self) -> Any:

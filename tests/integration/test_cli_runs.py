@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cli_driver import Terminal, notebook, terminal, wait_for
+from tests.cli_driver import ATELIER, Terminal, notebook, terminal, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -122,6 +125,38 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_follow_it(there: Terminal) 
     assert "Traceback" not in err
     followed = there.type("logs", "-f", run_id)
     assert (followed.code, followed.out) == (0, "begun\nended\n")
+
+
+STEERING = r"""print("\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jend", flush=True)
+raise SystemExit("\x1b]52;c;aGk=\x07sad")
+"""
+
+
+def test_a_log_colours_a_terminal_and_steers_nothing(there: Terminal) -> None:
+    there.write("loud.py", STEERING)
+    there.type("submit", "loud.py", "--wait")
+    piped = there.type("logs", "last")
+    assert piped.out == "red end\nsad\n"
+    assert "\x1b]" in there.json("logs", "last")["text"], "the document has what was written"
+    assert "\x1b" not in there.type("show", "last").out
+
+    at_terminal = _typed_at_a_terminal(there, "logs", "last")
+    assert at_terminal == "\x1b[31mred\x1b[0m end\r\nsad\r\n"
+
+
+def _typed_at_a_terminal(there: Terminal, *words: str) -> str:
+    """What a command writes to a terminal of its own."""
+    ours, theirs = os.openpty()
+    environ = {name: value for name, value in there.environ.items() if name != "NO_COLOR"}
+    with subprocess.Popen([*ATELIER, *words], cwd=there.cwd, env=environ, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal whose other side was closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
 
 
 def test_a_log_is_followed_while_it_grows(there: Terminal) -> None:

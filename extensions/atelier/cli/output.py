@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
+from atelier.display.terminal import HarmlessText, harmless
 from atelier.display.text import clean, text_table
 from atelier.errors import AtelierError
 from atelier.wire import error_body
@@ -34,7 +35,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._coloured = not as_json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._coloured = not as_json and _takes_colours(sys.stdout)
+        self._log = HarmlessText(colours=self._coloured)
 
     def document(self, document: Any) -> None:
         """The one JSON document; nothing without ``--json``."""
@@ -45,10 +47,17 @@ class Output:
     def say(self, text: str = "") -> None:
         """A line for people."""
         if not self.as_json:
-            print(text)
+            print(harmless(text, colours=self._coloured))
 
     def write(self, text: str) -> None:
-        """Text for people as it is, at once."""
+        """The next piece of a log, at once: with its colours on a terminal, and never what else would steer that."""
+        self._write(self._log.feed(text))
+
+    def end_log(self) -> None:
+        """Take the colours back that the log has left."""
+        self._write(self._log.end())
+
+    def _write(self, text: str) -> None:
         if not self.as_json:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -81,7 +90,7 @@ class Output:
     def note(self, text: str) -> None:
         """A line on stderr, beside whatever stdout carries."""
         sys.stdout.flush()
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text, colours=_takes_colours(sys.stderr)), file=sys.stderr, flush=True)
 
     def error(self, error: AtelierError) -> None:
         """An error: for people on stderr; with ``--json`` also as the document."""
@@ -89,3 +98,7 @@ class Output:
         self.note(f"error[{error.code}]: {error.message}")
         if error.hint:
             self.note(f"hint: {error.hint}")
+
+
+def _takes_colours(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")

@@ -148,13 +148,17 @@ def _printed(pieces: Iterable[LogPiece], output: Output) -> dict[str, Any]:
     """Print pieces as they come, a new attempt announced on stderr; the document of ``--json``."""
     attempt = None
     texts = []
-    for piece in pieces:
-        if attempt is not None and piece.attempt != attempt:
-            output.note(f"--- attempt {piece.attempt} ---")
-        attempt = piece.attempt
-        output.write(piece.text)
-        if output.as_json:
-            texts.append(piece.text)
+    try:
+        for piece in pieces:
+            if attempt is not None and piece.attempt != attempt:
+                output.end_log()
+                output.note(f"--- attempt {piece.attempt} ---")
+            attempt = piece.attempt
+            output.write(piece.text)
+            if output.as_json:
+                texts.append(piece.text)
+    finally:
+        output.end_log()
     return {"attempt": attempt, "text": "".join(texts)}
 
 
