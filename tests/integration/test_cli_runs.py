@@ -127,6 +127,16 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_follow_it(there: Terminal) 
     assert (followed.code, followed.out) == (0, "begun\nended\n")
 
 
+def test_a_script_named_like_an_option_runs(there: Terminal) -> None:
+    there.write("-c.py", "import sys\nprint(sys.argv)\n")
+    for words in (["./-c.py", "--follow"], ["--follow", "--", "-c.py"]):
+        done = there.type("submit", *words)
+        assert (done.code, done.out) == (0, "['./-c.py']\n"), done
+    refused = there.type("submit", "-c.py")
+    assert refused.code == 2
+    assert "given as ./-name" in refused.err
+
+
 STEERING = r"""print("\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jend", flush=True)
 raise SystemExit("\x1b]52;c;aGk=\x07sad")
 """

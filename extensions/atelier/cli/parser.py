@@ -16,7 +16,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are errors of our tree, so that ``--json`` covers them too."""
 
     def error(self, message: str) -> NoReturn:
-        raise RefusedInput("usage", f"{message[:1].upper()}{message[1:]}.", hint=f"See '{self.prog} --help'.")
+        dash = " A file whose name begins with '-' is given as ./-name." if "required: WORK" in message else ""
+        raise RefusedInput("usage", f"{message[:1].upper()}{message[1:]}.", hint=f"See '{self.prog} --help'.{dash}")
 
 
 def build_parser() -> Parser:

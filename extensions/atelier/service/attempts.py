@@ -132,7 +132,9 @@ class AttemptManager:
             )
         if work.kind is WorkKind.MODULE:
             return {"kind": "module", "argv": ["-m", work.target, *arguments]}
-        return {"kind": "script", "argv": [PurePosixPath(work.target).name, *arguments]}
+        name = PurePosixPath(work.target).name
+        script = f"./{name}" if name.startswith("-") else name  # which Python would read as an option
+        return {"kind": "script", "argv": [script, *arguments]}
 
     def _python(self, run: Run) -> str:
         if run.image == CURRENT and run.spec.python:
