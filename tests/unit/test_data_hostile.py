@@ -90,7 +90,9 @@ def test_a_torch_zip_is_only_listed(tmp_path: Path) -> None:
 def test_deep_json_does_not_end_the_process(tmp_path: Path, depth: int) -> None:
     deep = (b"[" * depth) + (b"]" * depth)
     for name in ("a.jsonl", "a.ipynb", "a.json"):
-        assert look(tmp_path, name, deep)["text"].startswith("[[[")
+        shown = look(tmp_path, name, deep)
+        first = shown["text"] or shown["rows"][0][0]  # Python 3.13 can still read what is 2,000 deep
+        assert first.startswith("[[[")
     with_cells = b'{"cells": [{"cell_type": "code", "source": "x", "outputs": ' + deep + b"}]}"
     look(tmp_path, "b.ipynb", with_cells)
 
