@@ -13,7 +13,7 @@ from typing import Any
 from atelier.client import Client
 from atelier.display.bundles import run_bundle, runs_bundle
 from atelier.display.terminal import HarmlessText
-from atelier.display.text import Rows, ago, lasted, progress_text
+from atelier.display.text import Rows, ago, lasted, run_progress_text
 from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
 from atelier.following import follow_log, is_older, read_log, watch
 from atelier.quantities import format_bytes
@@ -260,7 +260,7 @@ class RunHandle:
     def __repr__(self) -> str:
         record = self._record
         head = f"{record.id}  {record.name}  {record.state}"
-        progress = progress_text(record.progress.model_dump() if record.progress else None)
+        progress = run_progress_text(record.model_dump(mode="json", include=_SHOWN_PROGRESS))
         return "\n".join(
             [f"{head}  {progress}".rstrip(), failure_text(record) if _failed(record) else record.message]
         ).rstrip()
@@ -328,11 +328,12 @@ _ARTIFACT_COLUMNS: dict[str, Callable[[Artifact], str]] = {
     "kind": lambda entry: entry.kind,
     "made": lambda entry: ago(entry.created_at),
 }
+_SHOWN_PROGRESS = {"state", "progress", "ended_at"}
 _RUN_COLUMNS: dict[str, Callable[[RunHandle], str]] = {
     "run": lambda handle: handle.id,
     "name": lambda handle: handle.name,
     "state": lambda handle: str(handle.state),
-    "progress": lambda handle: progress_text(handle.progress.model_dump() if handle.progress else None),
+    "progress": lambda handle: run_progress_text(handle.record.model_dump(mode="json", include=_SHOWN_PROGRESS)),
     "submitted": lambda handle: ago(handle.record.created_at),
     "took": lambda handle: lasted(handle.record.model_dump(mode="json", include={"started_at", "ended_at"})),
     "image": lambda handle: handle.record.image,

@@ -145,7 +145,10 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
     Reason.KERNEL_MISSING: ("The notebook's kernel could not be started.", "Pick an image that has a Python kernel."),
     Reason.START_FAILED: ("The run could not be started.", "Try again; run 'atelier doctor' if it recurs."),
     Reason.WAITS_FOR_USER_LIMIT: ("Your other runs use all that one user may.", "Wait for one to end, or cancel one."),
-    Reason.WAITS_FOR_ACCELERATOR: ("All accelerators of this kind are in use.", "Wait, or pick another machine."),
+    Reason.WAITS_FOR_ACCELERATOR: (
+        "The accelerators of this kind are in use, or kept for a run that came before.",
+        "Wait, or pick another machine.",
+    ),
     Reason.WAITS_FOR_OWN_KERNEL: (
         "A notebook kernel of yours holds the accelerator that this run needs.",
         "Shut that kernel down, or wait until it ends.",
@@ -217,6 +220,7 @@ class Progress(Record):
 
     done: float
     total: float | None = None
+    unit: Literal["cells"] | None = Field(default=None, description="what is counted; null is what the code counts")
     left_s: float | None = None
     at: Moment
 

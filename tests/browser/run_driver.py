@@ -109,8 +109,8 @@ def progress_words(run: dict[str, Any]) -> str | None:
         return None
     if progress is None:
         return "No progress told yet"
-    done, total = progress["done"], progress["total"]
-    return f"{done:g} done" if not total else f"{100 * done / total:.0f} % {done:g} of {total:g}"
+    done, total, unit = progress["done"], progress["total"], f" {progress['unit']}" if progress["unit"] else ""
+    return f"{done:g}{unit} done" if not total else f"{100 * done / total:.0f} % {done:g} of {total:g}{unit}"
 
 
 def agree(pane: RunPane, records: Records, *, timeout_s: float = AGREE_TIMEOUT_S) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_time_left_needs_two_points() -> None:
     assert left_s(meter) == 30.0
     meter.set(5, 5, 1040.0, own=True)
     assert left_s(meter) == 0.0
-    assert meter.as_json() == {"done": 5, "total": 5, "left_s": 0.0, "at": "1970-01-01T00:17:20.000Z"}
+    assert meter.as_json() == {"done": 5, "total": 5, "unit": None, "left_s": 0.0, "at": "1970-01-01T00:17:20.000Z"}
 
 
 def test_time_left_is_unknown_where_it_can_not_be_known() -> None:
@@ -131,11 +131,12 @@ def test_a_start_from_the_beginning_starts_the_rate_anew() -> None:
 def test_what_the_code_tells_stands_over_its_cells() -> None:
     meter = ProgressMeter()
     meter.set(3, 9, 1.0, own=False)
+    assert (meter.as_json() or {})["unit"] == "cells"
     meter.set(1, 100, 2.0, own=True)
     meter.set(4, 9, 3.0, own=False)
     told = meter.as_json()
     assert told is not None
-    assert (told["done"], told["total"], told["left_s"]) == (1, 100, None)
+    assert (told["done"], told["total"], told["unit"], told["left_s"]) == (1, 100, None, None)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from atelier.display.text import Rows, ago, clean, lasted, progress_text, text_table, width
+from atelier.display.text import Rows, ago, clean, lasted, progress_text, run_progress_text, text_table, width
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -57,10 +57,29 @@ def test_what_did_not_begin_took_nothing() -> None:
         ({"done": 3, "total": 5, "left_s": None}, "3/5 60 %, time left unknown"),
         ({"done": 3, "total": 5, "left_s": 12.2}, "3/5 60 %, 12 s left"),
         ({"done": 5, "total": 5, "left_s": None}, "5/5 100 %"),
+        ({"done": 3, "total": 12, "unit": "cells", "left_s": None}, "3/12 cells 25 %, time left unknown"),
     ],
 )
 def test_time_left_is_said_only_where_it_is_known(progress: dict[str, float] | None, text: str) -> None:
     assert progress_text(progress) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "progress", "text"),
+    [
+        ("failed", {"done": 3, "total": 5}, "stopped at 3 of 5"),
+        ("cancelled", {"done": 4, "total": 12, "unit": "cells"}, "stopped at 4 of 12 cells"),
+        ("succeeded", {"done": 3, "total": 5}, "stopped at 3 of 5"),
+        ("lost", {"done": 7, "total": None}, "stopped at 7"),
+        ("failed", {"done": 3, "total": 3}, ""),
+        ("succeeded", {"done": 7, "total": None}, ""),
+        ("failed", None, ""),
+    ],
+)
+def test_after_the_end_progress_is_where_it_stopped(state: str, progress: dict[str, float] | None, text: str) -> None:
+    run = {"state": state, "ended_at": "2026-05-04T12:00:00Z", "progress": progress}
+    assert run_progress_text(run) == text
+    assert run_progress_text({**run, "ended_at": None}) == progress_text(progress)
 
 
 def test_rows_show_themselves_escaped() -> None:

@@ -78,6 +78,17 @@ def test_time_left_is_unknown_until_it_is_known() -> None:
     assert "left" not in run_bundle(make_run())["text/plain"]
 
 
+def test_what_is_counted_is_said_and_after_the_end_where_it_stopped() -> None:
+    progress = Progress(done=3, total=12, unit="cells", at=THEN)
+    assert "3 of 12 cells (25 %), time left unknown" in text_of(run_bundle(make_run(progress=progress))["text/html"])
+    ended = run_bundle(make_run(progress=progress, state=RunState.CANCELLED, ended_at=THEN))
+    assert "Stopped at 3 of 12 cells" in text_of(ended["text/html"])
+    assert "%" not in text_of(ended["text/html"])
+    assert ", stopped at 3 of 12 cells" in ended["text/plain"]
+    whole = make_run(progress=Progress(done=3, total=3, at=THEN), state=RunState.FAILED, ended_at=THEN)
+    assert "3 of 3" not in run_bundle(whole)["text/plain"] + run_bundle(whole)["text/html"]
+
+
 def test_a_failed_run_shows_the_users_traceback() -> None:
     error = ErrorReport(kind="ValueError", message="bad", traceback="Traceback\n  line 7", cell=4, line=7)
     attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, created_at=THEN)

@@ -51,7 +51,8 @@ class ProgressMeter:
                 return None
             done, at_s = self._newest
             moment = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            return {"done": done, "total": self._total, "left_s": self._left_s(), "at": moment}
+            unit = None if self._own else "cells"
+            return {"done": done, "total": self._total, "unit": unit, "left_s": self._left_s(), "at": moment}
 
     def _left_s(self) -> float | None:
         if self._first is None or self._newest is None or self._total is None:

@@ -10,7 +10,7 @@ from typing import Any
 from atelier.cli.connection import client_of
 from atelier.cli.output import STATE_COLOURS, Output
 from atelier.client import Client
-from atelier.display.text import ago, clean, lasted, progress_text
+from atelier.display.text import ago, clean, lasted, run_progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
 from atelier.quantities import format_bytes
@@ -31,7 +31,7 @@ def runs(options: Namespace, output: Output) -> int:
             record["id"],
             record["name"],
             record["state"],
-            progress_text(record["progress"]) or _waits(record),
+            run_progress_text(record) or _waits(record),
             ago(record["created_at"]),
             lasted(record),
             record["image"],
@@ -103,7 +103,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "submitted": ago(record["created_at"]),
         "waits": _waits(record),
         "took": lasted(record) if record["started_at"] else "",
-        "progress": progress_text(record["progress"]),
+        "progress": run_progress_text(record),
         "metrics": ", ".join(f"{name} {_number(value)}" for name, value in record["metrics"].items()),
         "uses": _usage(usage) if record["state"] == "running" else "",
         "attempts": f"{len(attempts)} of {spec['retries'] + 1}" if len(attempts) > 1 or spec["retries"] else "",

@@ -10,7 +10,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from atelier.display.text import lasted
+from atelier.display.text import lasted, stopped_text
 from atelier.quantities import format_duration
 
 Curve = Sequence[Sequence[float | None]]
@@ -41,12 +41,13 @@ def state_words(run: Mapping[str, Any]) -> str:
 
 
 def progress_words(run: Mapping[str, Any]) -> str:
-    """``"3 of 5 (60 %), 12 s left"``; empty before the first word of progress or after the end."""
+    """``"3 of 5 (60 %), 12 s left"``, after the end ``"stopped at 3 of 5"``; empty where there is nothing to say."""
     progress = run.get("progress")
     if not progress or run.get("ended_at"):
-        return ""
+        return stopped_text(run)
     done, total, left_s = progress["done"], progress.get("total"), progress.get("left_s")
-    part = f"{done:g} of {total:g} ({100 * done / total:.0f} %)" if total else f"{done:g} done"
+    unit = f" {progress['unit']}" if progress.get("unit") else ""
+    part = f"{done:g} of {total:g}{unit} ({100 * done / total:.0f} %)" if total else f"{done:g}{unit} done"
     return f"{part}, {format_duration(left_s)} left" if left_s is not None else f"{part}, time left unknown"
 
 
@@ -150,8 +151,8 @@ def _paragraph(text: str) -> str:
 
 def _progress(run: Mapping[str, Any]) -> str:
     words = progress_words(run)
-    if not words:
-        return ""
+    if not words or run.get("ended_at"):
+        return _paragraph(words[:1].upper() + words[1:])
     total = run["progress"].get("total")
     percent = min(100.0, 100 * run["progress"]["done"] / total) if total else 0.0
     return (

@@ -116,7 +116,25 @@ def progress_text(progress: Mapping[str, Any] | None) -> str:
     if not progress:
         return ""
     done, total, left_s = progress["done"], progress.get("total"), progress.get("left_s")
+    unit = f" {progress['unit']}" if progress.get("unit") else ""
     if not total:
-        return f"{done:g}"
+        return f"{done:g}{unit}"
     left = f", {format_duration(left_s)} left" if left_s is not None else ", time left unknown" if done < total else ""
-    return f"{done:g}/{total:g} {100 * done / total:.0f} %{left}"
+    return f"{done:g}/{total:g}{unit} {100 * done / total:.0f} %{left}"
+
+
+def stopped_text(run: Mapping[str, Any]) -> str:
+    """Where an ended run stopped: ``"stopped at 3 of 5"``; empty when it got to the end, or never said how far."""
+    progress = run.get("progress")
+    if not progress or not run.get("ended_at"):
+        return ""
+    done, total = progress["done"], progress.get("total")
+    unit = f" {progress['unit']}" if progress.get("unit") else ""
+    if not total:
+        return "" if run["state"] == "succeeded" else f"stopped at {done:g}{unit}"
+    return f"stopped at {done:g} of {total:g}{unit}" if done < total else ""
+
+
+def run_progress_text(run: Mapping[str, Any]) -> str:
+    """How far a run is, or where it stopped."""
+    return stopped_text(run) if run.get("ended_at") else progress_text(run.get("progress"))

@@ -8,6 +8,8 @@ export type AttemptState = RunState | 'preempted';
 export interface Progress {
   done: number;
   total: number | null;
+  /** What is counted; null is what the code counts. */
+  unit: 'cells' | null;
   left_s: number | null;
   at: string;
 }

@@ -54,7 +54,7 @@ describe('one run', () => {
     });
     page.tell('artifact', { run: RUN.id, artifact: makeArtifact('a.txt') });
     page.tell('artifact', { run: RUN.id, artifact: makeArtifact('a.txt', { size_bytes: 5 }) });
-    page.tell('run', makeRun({ progress: { done: 1, total: 5, left_s: null, at: '' } }));
+    page.tell('run', makeRun({ progress: { done: 1, total: 5, unit: null, left_s: null, at: '' } }));
     const { run, curves: known, artifacts } = store.snapshot();
     expect(run?.progress?.done).toBe(1);
     expect(known).toEqual({
@@ -74,7 +74,7 @@ describe('one run', () => {
     const read = store.refresh();
     page.tell('metrics', { run: RUN.id, points: { loss: [[1, 0.5, 11]] } });
     page.tell('artifact', { run: RUN.id, artifact: makeArtifact('a.txt') });
-    page.tell('run', makeRun({ progress: { done: 1, total: 5, left_s: null, at: '' } }));
+    page.tell('run', makeRun({ progress: { done: 1, total: 5, unit: null, left_s: null, at: '' } }));
     await settle();
     await read;
     const { run, curves, artifacts } = store.snapshot();

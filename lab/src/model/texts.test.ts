@@ -12,6 +12,7 @@ import {
   progressText,
   queueText,
   runStateText,
+  stoppedText,
   STATE_CHOICES,
   stateText
 } from './texts';
@@ -42,11 +43,11 @@ describe('time left', () => {
 
   it('is unknown until the service has told it', () => {
     expect(leftText(null, then)).toBe('time left unknown');
-    expect(leftText({ done: 1, total: 5, left_s: null, at }, then)).toBe('time left unknown');
+    expect(leftText({ done: 1, total: 5, unit: null, left_s: null, at }, then)).toBe('time left unknown');
   });
 
   it('counts down from when it was told', () => {
-    const progress = { done: 2, total: 5, left_s: 60, at };
+    const progress = { done: 2, total: 5, unit: null, left_s: 60, at };
     expect(leftText(progress, then)).toBe('about 1 min left');
     expect(leftText(progress, then + 20_000)).toBe('about 40 s left');
     expect(leftText(progress, then + 55_000)).toBe('a few seconds left');
@@ -54,7 +55,7 @@ describe('time left', () => {
   });
 
   it('does not grow when the clocks differ', () => {
-    expect(leftText({ done: 2, total: 5, left_s: 60, at }, then - 3_600_000)).toBe('about 1 min left');
+    expect(leftText({ done: 2, total: 5, unit: null, left_s: 60, at }, then - 3_600_000)).toBe('about 1 min left');
   });
 });
 
@@ -89,10 +90,27 @@ describe('amounts', () => {
 
   it('never show a part beyond the whole', () => {
     const at = '2026-11-24T10:00:00Z';
-    expect(progressPart({ done: 7, total: 5, left_s: 0, at })).toBe(1);
-    expect(progressPart({ done: 7, total: null, left_s: null, at })).toBeNull();
-    expect(progressPart({ done: 0, total: 0, left_s: null, at })).toBeNull();
-    expect(progressText({ done: 7, total: null, left_s: null, at })).toBe('7 done');
+    expect(progressPart({ done: 7, total: 5, unit: null, left_s: 0, at })).toBe(1);
+    expect(progressPart({ done: 7, total: null, unit: null, left_s: null, at })).toBeNull();
+    expect(progressPart({ done: 0, total: 0, unit: null, left_s: null, at })).toBeNull();
+    expect(progressText({ done: 7, total: null, unit: null, left_s: null, at })).toBe('7 done');
+  });
+
+  it('say what is counted, and after the end only where it stopped', () => {
+    const told = { left_s: null, at: '2026-11-24T10:00:00Z' };
+    const cells = { ...told, done: 3, total: 12, unit: 'cells' as const };
+    const steps = { ...told, done: 3, total: 3, unit: null };
+    const open = { ...steps, total: null };
+    expect(progressText(cells)).toBe('3 of 12 cells');
+    const ended = { state: 'failed' as const, ended_at: told.at };
+    expect([cells, steps, open, null].map(progress => stoppedText({ ...ended, progress }))).toEqual([
+      'stopped at 3 of 12 cells',
+      '',
+      'stopped at 3',
+      ''
+    ]);
+    expect(stoppedText({ state: 'succeeded', ended_at: told.at, progress: open })).toBe('');
+    expect(stoppedText({ state: 'running', ended_at: null, progress: cells })).toBe('');
   });
 
   it('count a going run in whole seconds', () => {

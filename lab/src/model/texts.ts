@@ -98,8 +98,23 @@ export function progressPart(progress: Progress | null): number | null {
 }
 
 export function progressText(progress: Progress): string {
+  return progress.total === null ? `${countText(progress)} done` : countText(progress);
+}
+
+/** Where a run that has ended stopped; empty when it got to its end, or never said how far it was. */
+export function stoppedText(run: Pick<Run, 'state' | 'progress' | 'ended_at'>): string {
+  const { progress } = run;
+  if (progress === null || run.ended_at === null) {
+    return '';
+  }
+  const isWhole = progress.total === null ? run.state === 'succeeded' : progress.done >= progress.total;
+  return isWhole ? '' : `stopped at ${countText(progress)}`;
+}
+
+function countText(progress: Progress): string {
   const done = numberText(progress.done);
-  return progress.total === null ? `${done} done` : `${done} of ${numberText(progress.total)}`;
+  const count = progress.total === null ? done : `${done} of ${numberText(progress.total)}`;
+  return progress.unit ? `${count} ${progress.unit}` : count;
 }
 
 /** Time left, counted down since it was told; "unknown" until the service has two points to tell it from. */

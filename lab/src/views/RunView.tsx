@@ -13,7 +13,8 @@ import {
   progressText,
   queueText,
   runStateText,
-  stateText
+  stateText,
+  stoppedText
 } from '../model/texts';
 import { Curves } from './Curves';
 import { Details } from './Details';
@@ -160,6 +161,7 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
           {momentText(run.started_at ?? run.created_at, now)}
         </span>
         {run.started_at && <span>{lastedText(run, now)}</span>}
+        {stoppedText(run) && <span>{stoppedText(run)}</span>}
         {run.attempts.length > 1 && <span>{attemptText(run)}</span>}
       </div>
       {(words || place) && (

@@ -53,15 +53,31 @@ describe('a run', () => {
 
   it('shows its progress, and the time left only when it is known', async () => {
     const at = '2026-11-24T10:01:00Z';
-    const page = await showRun(makeRun({ progress: { done: 1, total: 4, left_s: null, at } }));
+    const page = await showRun(makeRun({ progress: { done: 1, total: 4, unit: null, left_s: null, at } }));
     const bar = screen.getByRole('progressbar');
     expect(bar.getAttribute('aria-valuenow')).toBe('25');
     expect(bar.getAttribute('aria-valuetext')).toBe('1 of 4, time left unknown');
-    act(() => page.tell('run', makeRun({ progress: { done: 2, total: 4, left_s: 40, at } })));
+    act(() => page.tell('run', makeRun({ progress: { done: 2, total: 4, unit: null, left_s: 40, at } })));
     await settle();
     expect(bar.getAttribute('aria-valuetext')).toBe('2 of 4, about 40 s left');
     await settle(11_000);
     expect(bar.getAttribute('aria-valuetext')).toBe('2 of 4, about 29 s left');
+  });
+
+  it('says after the end where it stopped, and nothing when it got to its end', async () => {
+    const progress = { done: 3, total: 12, unit: 'cells' as const, left_s: null, at: '2026-11-24T10:00:08Z' };
+    const ended = { state: 'failed' as const, ended_at: '2026-11-24T10:00:09Z' };
+    const page = await showRun(makeRun({ progress }));
+    expect(screen.getByRole('progressbar').getAttribute('aria-valuetext')).toMatch(/^3 of 12 cells, /);
+    act(() => page.tell('run', makeRun({ ...ended, progress, epoch: 4 })));
+    page.answers[`api/v1/runs/${ID}`] = makeRun({ ...ended, progress, epoch: 4 });
+    await settle();
+    expect(screen.queryByRole('progressbar')).toBeNull();
+    expect(screen.getByText('stopped at 3 of 12 cells')).toBeTruthy();
+    page.answers[`api/v1/runs/${ID}`] = makeRun({ ...ended, progress: { ...progress, done: 12 }, epoch: 5 });
+    act(() => page.tell('resync', {}));
+    await settle();
+    expect(screen.queryByText(/stopped at/)).toBeNull();
   });
 
   it('shows the user his own traceback as text', async () => {

@@ -62,7 +62,7 @@ def run_of(row: Row[Any], attempts: Iterable[Attempt], *, artifacts: int, positi
 def _progress_of(row: Row[Any]) -> Progress | None:
     if row.progress is None:
         return None
-    shown = {key: row.progress[key] for key in ("done", "total", "at")}
+    shown = {key: row.progress[key] for key in ("done", "total", "at")} | {"unit": row.progress.get("unit")}
     return Progress(**shown, left_s=None if RunState(row.state).is_final else row.progress.get("left_s"))
 
 
