@@ -2,7 +2,7 @@
 
 import type { Api } from './api';
 import { EVERYTHING, type Change, type Events } from './events';
-import { isFinal, type Run } from './records';
+import { isFinal, newer, type Run } from './records';
 import { Store } from './store';
 
 export interface ActivityData {
@@ -42,7 +42,11 @@ export class ActivityStore extends Store<ActivityData> {
     try {
       const page = await this.api.runs({ states: STATES, limit: LIMIT });
       const found = new Map(page.items.map(run => [run.id, run]));
-      this.told.forEach(run => (isFinal(run) ? found.delete(run.id) : found.set(run.id, run)));
+      this.told.forEach(told => {
+        const read = found.get(told.id);
+        const run = read ? newer(read, told) : told;
+        return isFinal(run) ? found.delete(run.id) : found.set(run.id, run);
+      });
       const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
       this.change({ unfinished: found, known: true });
       const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));
@@ -64,9 +68,10 @@ export class ActivityStore extends Store<ActivityData> {
     }
   }
 
-  private changed(run: Run): void {
+  private changed(told: Run): void {
     const unfinished = new Map(this.snapshot().unfinished);
-    const before = unfinished.get(run.id);
+    const before = unfinished.get(told.id);
+    const run = before ? newer(before, told) : told;
     this.told.set(run.id, run);
     if (isFinal(run)) {
       unfinished.delete(run.id);

@@ -3,7 +3,7 @@
 import { asApiError, type Api, type ApiError } from './api';
 import { EVERYTHING, type Change, type Events } from './events';
 import type { RunsTarget } from './ids';
-import type { Page, Run } from './records';
+import { newer, type Page, type Run } from './records';
 import { Store } from './store';
 
 export interface ListData {
@@ -100,7 +100,7 @@ export class ListStore extends Store<ListData> {
     const known = new Map(this.snapshot().runs?.map(run => [run.id, run]));
     return read.map(run => {
       const told = known.get(run.id);
-      return told && told.epoch > run.epoch ? told : run;
+      return told ? newer(told, run) : run;
     });
   }
 
@@ -131,10 +131,11 @@ export class ListStore extends Store<ListData> {
     }
   }
 
-  private changed(run: Run): void {
+  private changed(told: Run): void {
     const { runs, state, trail } = this.snapshot();
+    const known = runs?.find(one => one.id === told.id);
+    const run = known ? newer(known, told) : told;
     const fits = state === null || run.state === state;
-    const known = runs?.some(one => one.id === run.id) ?? false;
     if (known) {
       this.change({
         runs: (runs ?? []).map(one => (one.id === run.id ? run : one)).filter(one => one.id !== run.id || fits)

@@ -33,6 +33,7 @@ export interface Attempt {
   created_at: string;
   started_at: string | null;
   ended_at: string | null;
+  last_seen_at: string | null;
   log_size_bytes: number;
   usage: Record<string, number>;
 }
@@ -124,6 +125,23 @@ export const FINAL_STATES: ReadonlySet<RunState> = new Set<RunState>([
   'timed_out',
   'lost'
 ]);
+
+/**
+ * The newer of two records of a run, the second when they are of the same moment. Signs of life change progress and use of
+ * the machine within an epoch, and records come on two ways: what is asked for may be older than what was told meanwhile.
+ */
+export function newer(one: Run, other: Run): Run {
+  const ages = [other.epoch - one.epoch, seenAt(other) - seenAt(one), toldAt(other) - toldAt(one)];
+  return (ages.find(age => age !== 0) ?? 0) < 0 ? one : other;
+}
+
+function seenAt(run: Run): number {
+  return Math.max(0, ...run.attempts.map(one => (one.last_seen_at === null ? 0 : Date.parse(one.last_seen_at))));
+}
+
+function toldAt(run: Run): number {
+  return run.progress === null ? 0 : Date.parse(run.progress.at) || 0;
+}
 
 export function isFinal(run: { state: RunState }): boolean {
   return FINAL_STATES.has(run.state);

@@ -2,7 +2,7 @@
 
 import { ApiError, asApiError, type Api } from './api';
 import type { Change, Events } from './events';
-import { isFinal, type Artifact, type Curves, type ModelVersion, type Run } from './records';
+import { isFinal, newer, type Artifact, type Curves, type ModelVersion, type Run } from './records';
 import { mergePoints } from './scale';
 import { Store } from './store';
 
@@ -80,8 +80,9 @@ export class RunStore extends Store<RunData> {
 
   private async read(): Promise<void> {
     this.meanwhile = [];
-    const run = await this.api.run(this.id);
-    this.change({ run, error: null, removed: false, heardAt: Date.now() });
+    const read = await this.api.run(this.id);
+    const known = this.snapshot().run;
+    this.change({ run: known ? newer(known, read) : read, error: null, removed: false, heardAt: Date.now() });
     const [curves, artifacts, models] = await Promise.all([
       this.api.curves(this.id),
       this.api.artifacts(this.id),
@@ -111,7 +112,7 @@ export class RunStore extends Store<RunData> {
     if (change.type === 'resync') {
       void this.refresh();
     } else if (change.type === 'run') {
-      if (run === null || change.data.epoch >= run.epoch) {
+      if (run === null || newer(run, change.data) === change.data) {
         this.change({ run: change.data, error: null, heardAt: Date.now() });
       }
       if (isFinal(change.data) && !(run && isFinal(run))) {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { answersFor, Failure, makeArtifact, makeRun, Page, type Answers } from '../testing/page';
+import { answersFor, Failure, makeArtifact, makeAttempt, makeRun, Page, type Answers } from '../testing/page';
 import { ActivityStore, activityText } from './activity';
 import { ListStore, PAGE_SIZE } from './liststore';
 import { LogStore } from './logstore';
@@ -90,6 +90,27 @@ describe('one run', () => {
     expect(store.snapshot().run?.state).toBe('succeeded');
   });
 
+  it('keeps the newer of two records of one epoch, told or read', async () => {
+    const told = (second: number, done: number): Run => {
+      const at = `2026-11-24T10:00:${second}.000Z`;
+      const attempts = [makeAttempt({ last_seen_at: at })];
+      return makeRun({ attempts, progress: { done, total: 5, unit: null, left_s: null, at } });
+    };
+    const [page, store] = await opened();
+    const done = (): number | undefined => store.snapshot().run?.progress?.done;
+    page.tell('run', told(20, 3));
+    page.tell('run', told(10, 2));
+    expect(done()).toBe(3);
+    page.answers[`api/v1/runs/${RUN.id}`] = told(15, 2);
+    await store.refresh();
+    expect(done()).toBe(3);
+    page.answers[`api/v1/runs/${RUN.id}`] = told(30, 4);
+    await store.refresh();
+    expect(done()).toBe(4);
+    page.tell('run', { ...told(25, 4), state: 'failed', epoch: RUN.epoch + 1 });
+    expect(store.snapshot().run?.state).toBe('failed');
+  });
+
   it('is read again after a gap, and when it has ended', async () => {
     const [page] = await opened();
     const reads = (): number => page.asked.filter(one => one.path === `api/v1/runs/${RUN.id}`).length;
@@ -176,6 +197,23 @@ describe('the list', () => {
     await settle();
     page.tell('run', makeRun({ id: 'r-yyyyyyyyyy', created_at: '2026-11-24T12:00:00Z' }));
     expect(store.snapshot().runs?.map(run => run.id)).toEqual([RUN.id]);
+  });
+
+  it('keeps the newer of two records of one run, told or read', async () => {
+    const [page, store] = await opened();
+    const id = runs[0]?.id as string;
+    const told = (second: number, part: Partial<Run> = {}): Run =>
+      makeRun({ ...runs[0], attempts: [makeAttempt({ last_seen_at: `2026-11-24T10:00:${second}.000Z` })], ...part });
+    const shown = (): Run | undefined => store.snapshot().runs?.find(run => run.id === id);
+    page.tell('run', told(20, { message: 'new' }));
+    page.tell('run', told(10, { message: 'old' }));
+    expect(shown()?.message).toBe('new');
+    page.answers[first] = { items: [told(15, { message: 'read' }), ...runs.slice(1)], next: 'tok' };
+    await store.refresh();
+    expect(shown()?.message).toBe('new');
+    page.tell('run', told(20, { state: 'succeeded', epoch: 9 }));
+    page.tell('run', told(30, { state: 'running' }));
+    expect(shown()?.state).toBe('succeeded');
   });
 
   it('drops a run that leaves the state that is shown', async () => {

@@ -168,6 +168,7 @@ export function makeAttempt(part: Partial<Attempt> = {}): Attempt {
     created_at: '2026-11-24T10:00:00.000Z',
     started_at: '2026-11-24T10:00:01.000Z',
     ended_at: null,
+    last_seen_at: null,
     log_size_bytes: 0,
     usage: {},
     ...part
