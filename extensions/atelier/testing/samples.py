@@ -25,6 +25,7 @@ def new_run(
     cpu: float = 1.0,
     memory_bytes: int = GIB,
     gpus: int = 0,
+    accelerators: dict[str, int] | None = None,
     **spec: Any,
 ) -> NewRun:
     """A submitted run; ``spec`` are fields of its `RunSpec`."""
@@ -39,7 +40,7 @@ def new_run(
         machine="small",
         cpu=cpu,
         memory_bytes=memory_bytes,
-        accelerators={GPU: gpus} if gpus else {},
+        accelerators=accelerators or ({GPU: gpus} if gpus else {}),
         source={},
         warnings=[],
         idempotency_key=key,

@@ -13,6 +13,7 @@ from atelier.service.store.leases import KERNEL
 from atelier.testing.samples import BROKEN, DONE, GIB, GPU, claimed, due_now, queued, running
 
 FREE = Quota()
+OTHER = "google.com/tpu"
 
 
 def gpus(*devices: str, cpu: float | None = None) -> Capacity:
@@ -191,14 +192,58 @@ class QueueSuite:
         store.runs.finish(first.run_id, first.n, DONE)
         assert claimed(store, capacity).run_id == large
 
-    def test_who_waits_for_a_device_holds_up_nobody(self, store: Store) -> None:
+    def test_small_runs_do_not_starve_one_that_needs_many_devices(self, store: Store) -> None:
         machine = gpus("GPU-a", "GPU-b")
         queued(store, gpus=1)
-        claimed(store, machine)
+        first = claimed(store, machine)
         double, single, plain = queued(store, gpus=2), queued(store, gpus=1), queued(store)
-        assert {claimed(store, machine).run_id for _ in range(2)} == {single, plain}
-        waits = store.queue.claim(machine, FREE)[1]
-        assert [(wait.run_id, wait.reason) for wait in waits] == [(double, Reason.WAITS_FOR_ACCELERATOR)]
+        assert claimed(store, machine).run_id == plain, "who needs no device was held up"
+        claim, waits = store.queue.claim(machine, FREE)
+        assert claim is None, "the small run took a device that an earlier one waits for"
+        assert waits == [Wait(double, Reason.WAITS_FOR_ACCELERATOR), Wait(single, Reason.WAITS_FOR_ACCELERATOR)]
+        store.runs.finish(first.run_id, first.n, DONE)
+        assert claimed(store, machine).run_id == double
+        assert store.queue.claim(machine, FREE)[1] == [Wait(single, Reason.WAITS_FOR_ACCELERATOR)]
+        store.runs.finish(double, 1, DONE)
+        assert claimed(store, machine).run_id == single
+
+    def test_a_run_keeps_no_more_devices_than_it_needs(self, store: Store) -> None:
+        """Of one kind it waits for more; of the other it keeps two, and the third is a later run's."""
+        machine = Capacity(devices={GPU: ["GPU-a"], OTHER: ["T-1", "T-2", "T-3"]})
+        queued(store, gpus=1)
+        first = claimed(store, machine)
+        both = queued(store, accelerators={GPU: 1, OTHER: 2})
+        later = [queued(store, accelerators={OTHER: count}) for count in (1, 2)]
+        claim = claimed(store, machine)
+        assert (claim.run_id, claim.devices) == (later[0], {OTHER: ["T-3"]})
+        assert store.queue.claim(machine, FREE)[0] is None
+        store.runs.finish(first.run_id, first.n, DONE)
+        assert claimed(store, machine).devices == {GPU: ["GPU-a"], OTHER: ["T-1", "T-2"]}
+        assert store.runs.get(both).state is RunState.STARTING
+
+    def test_what_no_run_can_free_is_kept_for_nobody(self, store: Store) -> None:
+        """More devices than there are, those of kernels, and what the owner's limit forbids anyway."""
+        machine = gpus("GPU-a", "GPU-b")
+        running(store, "ann#1")
+        limited = queued(store, "ann#1", gpus=2)
+        hold(store, "k1", "carl#1")
+        too_many, behind_kernel = queued(store, "bob#1", gpus=3), queued(store, "carl#1", gpus=2)
+        single = queued(store, "dora#1", gpus=1)
+        claim, waits = store.queue.claim(machine, Quota(runs=1))
+        assert claim is not None, f"a device lay idle: {waits}"
+        assert (claim.run_id, claim.devices) == (single, {GPU: ["GPU-b"]})
+        assert waits == [
+            Wait(limited, Reason.WAITS_FOR_USER_LIMIT),
+            Wait(too_many, Reason.WAITS_FOR_ACCELERATOR),
+            Wait(behind_kernel, Reason.WAITS_FOR_OWN_KERNEL),
+        ]
+        next_one = queued(store, "emil#1", gpus=1)
+        store.leases.release(f"{KERNEL}k1", "carl#1")
+        assert store.queue.claim(machine, Quota(runs=1))[0] is None, "the device that the kernel gave back was taken"
+        store.runs.finish(single, 1, DONE)
+        assert [claimed(store, machine, Quota(runs=1)).run_id] == [behind_kernel]
+        store.runs.finish(behind_kernel, 1, DONE)
+        assert claimed(store, machine, Quota(runs=1)).run_id == next_one
 
     def test_one_owners_limit_holds_up_nobody_else(self, store: Store) -> None:
         for quota, fields in (

@@ -69,7 +69,9 @@ class Queue:
         """The first waiting run that fits, claimed; and those before it that don't fit, with the reason.
 
         A run that waits for capacity holds up all later ones (first in, first out), so that small runs don't starve a
-        large one; a run that waits for its owner's own limit or for an accelerator holds up nobody.
+        large one. One that waits for accelerators that only other runs hold keeps those that are free, which holds up
+        later runs for the same kind and nobody else; one that waits for its owner's limit or for kernels, which people
+        end and no queue, holds up nobody.
         """
         waits: list[Wait] = []
         with self._db.read() as connection:
@@ -77,13 +79,16 @@ class Queue:
                 return None, waits
         with self._db.write() as connection:
             used, by_owner = _in_use(connection)
-            free = _free_devices(connection, capacity)
+            free, kernels = _free_devices(connection, capacity), _held_by_kernels(connection)
             blocked = False
             for row in connection.execute(_waiting()).all():
                 own = by_owner.get(row.owner, _Use())
                 reason = _obstacle(row, used=used, own=own, capacity=capacity, quota=quota, free=free)
-                if reason is Reason.WAITS_FOR_ACCELERATOR and _own_kernel_holds(connection, row):
-                    reason = Reason.WAITS_FOR_OWN_KERNEL
+                if reason is Reason.WAITS_FOR_ACCELERATOR:
+                    if _runs_can_free(row, capacity, kernels):
+                        free = _without_reserved(row, free)
+                    if _own_kernel_holds(connection, row):
+                        reason = Reason.WAITS_FOR_OWN_KERNEL
                 if reason is None and blocked:
                     reason = Reason.WAITS_FOR_CAPACITY
                 if reason is None:
@@ -132,6 +137,21 @@ def _obstacle(
     if _full(capacity.cpu, capacity.memory_bytes, used, asked):
         return Reason.WAITS_FOR_CAPACITY
     return None
+
+
+def _held_by_kernels(connection: Connection) -> set[str]:
+    return set(connection.execute(select(leases.c.device).where(leases.c.holder.startswith(KERNEL))).scalars())
+
+
+def _runs_can_free(row: Row[Any], capacity: Capacity, kernels: set[str]) -> bool:
+    """Whether a run gets its accelerators when enough other runs end, whatever kernels do."""
+    there = {resource: len(set(devices) - kernels) for resource, devices in capacity.devices.items()}
+    return all(count <= there.get(resource, 0) for resource, count in row.accelerators.items())
+
+
+def _without_reserved(row: Row[Any], free: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """What is free for later runs when this one keeps what it needs of it."""
+    return {resource: devices[row.accelerators.get(resource, 0) :] for resource, devices in free.items()}
 
 
 def _own_kernel_holds(connection: Connection, row: Row[Any]) -> bool:
