@@ -257,10 +257,12 @@ function Tabs(props: { panes: Pane[]; first: string }): JSX.Element {
     props.panes.findIndex(pane => pane.key === (picked ?? props.first))
   );
   const key = (event: KeyboardEvent<HTMLDivElement>): void => {
-    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
-    if (step !== 0) {
+    const last = props.panes.length - 1;
+    const next = { ArrowRight: at === last ? 0 : at + 1, ArrowLeft: at === 0 ? last : at - 1, Home: 0, End: last }[
+      event.key
+    ];
+    if (next !== undefined) {
       event.preventDefault();
-      const next = (at + step + props.panes.length) % props.panes.length;
       setPicked(props.panes[next]?.key);
       (event.currentTarget.children[next] as HTMLElement).focus();
     }
@@ -275,6 +277,7 @@ function Tabs(props: { panes: Pane[]; first: string }): JSX.Element {
             role="tab"
             id={`${base}${pane.key}`}
             className="at-tab"
+            title={pane.title}
             aria-selected={index === at}
             aria-controls={`${base}pane`}
             tabIndex={index === at ? 0 : -1}

@@ -144,6 +144,9 @@ describe('a run', () => {
     fireEvent.keyDown(screen.getByRole('tablist'), { key: 'ArrowLeft' });
     expect(screen.getByRole('tab', { selected: true }).textContent).toBe('Details');
     expect(document.activeElement?.textContent).toBe('Details');
+    fireEvent.keyDown(screen.getByRole('tablist'), { key: 'Home' });
+    expect(document.activeElement?.textContent).toBe('Metrics, log');
+    fireEvent.keyDown(screen.getByRole('tablist'), { key: 'End' });
     expect(screen.getByText('"a\\n\\"b\\""')).toBeTruthy();
   });
 
