@@ -153,7 +153,10 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
         "A notebook kernel of yours holds the accelerator that this run needs.",
         "Shut that kernel down, or wait until it ends.",
     ),
-    Reason.WAITS_FOR_CAPACITY: ("The machine is busy with other runs.", "Wait, or pick a smaller machine."),
+    Reason.WAITS_FOR_CAPACITY: (
+        "The computer is busy with other runs.",
+        "It starts by itself once there is room: cancel a run of yours that you no longer need.",
+    ),
 }
 """Reason → (one plain sentence, one next action)."""
 

@@ -78,6 +78,11 @@ def test_every_reason_has_a_sentence_and_an_action() -> None:
             assert "_" not in words
 
 
+def test_what_waits_for_room_advises_no_machine() -> None:
+    """The smallest may be picked already, and a smaller run does not go past a large one that waits for the same room."""
+    assert "machine" not in " ".join(REASON_TEXT[Reason.WAITS_FOR_CAPACITY])
+
+
 def test_what_waits_is_never_tried_again() -> None:
     assert not {reason for reason in RETRYABLE if reason.value.startswith("waits_")}
     assert Reason.CANCELLED_BY_USER not in RETRYABLE
