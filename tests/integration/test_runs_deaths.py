@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -176,6 +177,26 @@ def test_a_killed_agent_of_a_notebook_leaves_it_readable(service: Service, tmp_p
     made = nbformat.reads(service.get(f"/runs/{run_id}/notebook").text, as_version=4)
     assert made.cells[0].outputs[0].text == "first\n"
     wait_for(lambda: not any(map(lives, kernel)), "the kernel to end")
+
+
+# -- the folder ---------------------------------------------------------------------------------------------------
+def test_agents_whose_folders_are_gone_end_with_their_work(own: Service, tmp_path: Path) -> None:
+    """One whose work goes on and one that waits to deliver its end, to a service that never comes back."""
+    working, ended = own.submit(stepwise(tmp_path, before=SPAWN)), own.submit(stepwise(tmp_path / "2"))
+    for run_id in (working, ended):
+        own.wait_log(run_id, "step 0")
+    own.kill()
+    open_gates(tmp_path / "2", 0, 1, 2)
+    wait_for((own.attempt_folder(ended) / "result.json").exists, "the end of the work, without a service")
+    pids = [pid for run_id in (working, ended) for pid in {*own.of_attempt(run_id), *own.agents(run_id)}]
+    assert len(pids) >= 6
+    shutil.rmtree(own.home / "run/attempts")
+    wait_for(lambda: not any(map(lives, pids)), "both agents and all that they had started to end", timeout_s=30)
+    own.start()
+    for run_id in (working, ended):
+        run = own.wait(run_id)
+        assert (run.state, run.reason) == ("lost", "agent_lost")
+        assert "folder" in run.message
 
 
 # -- the kernel, and all at once ----------------------------------------------------------------------------------

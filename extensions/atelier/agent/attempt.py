@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.abandoned import end_with_folder
 from atelier.agent.delivery import Delivery
 from atelier.agent.events import OVER
 from atelier.agent.family import Family
@@ -59,6 +60,7 @@ class Attempt:
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
         self.place.make()
+        end_with_folder(self.place, self.family.end)
         try:
             self._take_orders()
         except AtelierError as problem:
@@ -221,6 +223,7 @@ class Attempt:
     def deliver(self) -> int:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
         self.place.make()
+        end_with_folder(self.place, self.family.end)
         self._take_orders()
         self.family.end()
         self.stopper.done.set()

@@ -48,6 +48,7 @@ class Heart:
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = float("-inf")
         self._told: Any = None
+        self._complaint = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heart", daemon=True)
 
@@ -83,14 +84,20 @@ class Heart:
                 if problem.code in OVER:
                     self.over()
                     return
-                print(f"The service refused a sign of life: {problem}", flush=True)
+                self._complain_once(f"The service refused a sign of life: {problem}")
                 if is_last:
                     return
             except Exception:  # the heart must go on beating, or no order to stop would come
-                print(traceback.format_exc(), flush=True)
+                self._complain_once(traceback.format_exc())
                 if is_last:
                     return
             self._ending.wait(TICK_S)
+
+    def _complain_once(self, text: str) -> None:
+        """Tell the agent's own log; what comes again at every beat is told once."""
+        if text != self._complaint:
+            self._complaint = text
+            print(text, flush=True)
 
     def _beat(self, *, now: float, is_due: bool) -> None:
         if now - self._usage_at >= USAGE_S:

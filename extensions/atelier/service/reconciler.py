@@ -151,7 +151,7 @@ class Reconciler:
         if sign is Sign.GONE:
             await self._bring_in(key, row)
         elif sign is Sign.ABSENT:
-            await self._never_started(key, row)
+            await self._without_folder(key, row)
         else:
             await self._limit(key, row)
 
@@ -163,9 +163,13 @@ class Reconciler:
         message = "The run's supervising process died, and what it left could not be brought in."
         await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
 
-    async def _never_started(self, key: Key, row: Row[Any]) -> None:
+    async def _without_folder(self, key: Key, row: Row[Any]) -> None:
+        """Give up what is not here: it was never started, or somebody removed its folder."""
         if utcnow() - row.attempt_created_at > timedelta(seconds=START_GRACE_S):
             message = "The service ended between claiming the run and starting it."
+            if row.attempt_last_seen_at > row.attempt_created_at:
+                message = "The run's folder was removed from its machine, and its work was ended."
+            await self.backend.kill(key)
             await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
 
     async def _limit(self, key: Key, row: Row[Any]) -> None:
