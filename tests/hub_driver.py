@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from atelier.hub.site import Site, free_port, safe_name
+from atelier.hub.site import Site, free_port
 from atelier.local import processes
+from atelier.local.homes import safe_name
 
 START_TIMEOUT_S = 40
 UP = """

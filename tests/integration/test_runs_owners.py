@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +255,29 @@ def test_a_name_that_is_made_again_inherits_nothing(place: Place) -> None:
         assert place.call("GET", f"/runs/{place.run_id}", "ann-again").status_code == 404
     finally:
         place.hub.created["ann"] = "2026-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(("name", "home"), [("bob", "homes/bob"), ("E.Va", "homes/_45_2e_56a"), ("lea", None)])
+def test_a_run_sees_the_home_of_its_user_as_the_notebook_does(
+    place: Place, tmp_path: Path, name: str, home: str | None
+) -> None:
+    place.hub.user(name, f"{name}-home")
+    program = "import json, os; print(json.dumps([os.environ.get(name) for name in ('HOME', 'USER', 'LOGNAME')]))"
+    keep = "open(os.path.expanduser('~/.cached'), 'a').close()" if home else ""
+    work = write(tmp_path / "work", who__py=f"{program}\n{keep}\n")
+    plan = plan_bundle(find_work(str(work), tmp_path), limit_bytes=1 << 20)
+    digest = write_bundle(plan, tmp_path / "bundle")
+    place.call("PUT", f"/bundles/{digest}", f"{name}-home", content=(tmp_path / "bundle").read_bytes())
+    spec = {"work": plan.work.model_dump(mode="json"), "bundle": digest}
+    run_id = place.call("POST", "/runs", f"{name}-home", json=spec).json()["id"]
+    wait_for(lambda: place.call("GET", f"/runs/{run_id}", f"{name}-home").json()["state"] == "succeeded", "the run")
+
+    told = json.loads(place.call("GET", f"/runs/{run_id}/log", f"{name}-home").json()["text"])
+    accounts = [os.environ.get(each) for each in ("HOME", "USER", "LOGNAME")]
+    assert told == ([str(place.service.home / home), name, name] if home else accounts)
+    if home:
+        assert (place.service.home / home / ".cached").exists()
+        assert stat.S_IMODE((place.service.home / home).stat().st_mode) == 0o700
 
 
 def test_a_hub_in_trouble_is_said_and_known_tokens_go_on(place: Place) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.hub.site import Ports, Site, login_name, safe_name
+from atelier.hub.site import Ports, Site, login_name
 from atelier.hub.workplace import Workplace
+from atelier.local.homes import safe_name
 
 
 @given(st.text(min_size=1))

@@ -136,9 +136,3 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def safe_name(name: str) -> str:
-    """A user name as one part of a path, never the same for two: all but ``a-z 0-9 -`` becomes ``_`` and a byte."""
-    kept = "abcdefghijklmnopqrstuvwxyz0123456789-"
-    return "".join(char if char in kept else "".join(f"_{byte:02x}" for byte in char.encode()) for char in name)

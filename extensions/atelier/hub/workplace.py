@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atelier.hub.site import safe_name, write_private
+from atelier.hub.site import write_private
 from atelier.local.catalog import lock_of, shipped
+from atelier.local.homes import home_of, safe_name
 from atelier.local.overlay import Overlay, make_overlay
 from atelier.settings import Image, Machine
 
@@ -59,7 +60,7 @@ class Workplace:
     @classmethod
     def of(cls, user: str, atelier_home: Path, login: str) -> Workplace:
         """The workplace of a hub user."""
-        home = Path.home() if user == login else atelier_home / "homes" / safe_name(user)
+        home = Path.home() if user == login else home_of(user, atelier_home)
         return cls(home, atelier_home / "run" / "servers" / safe_name(user))
 
     @property

@@ -50,6 +50,12 @@ def hub_owner(name: str, created: str) -> str:
     return f"{name}#{created}"
 
 
+def hub_name(owner: str) -> str | None:
+    """The hub user whose an owner is; None for the OS login user."""
+    name = owner.rpartition("#")[0]
+    return None if owner == local_owner(name) else name
+
+
 @dataclass(frozen=True)
 class LocalIdentities:
     """The one private token of this computer's own user."""

@@ -23,9 +23,11 @@ import psutil
 
 from atelier.local.catalog import NVIDIA_GPU
 from atelier.local.computer import this_computer
+from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
 from atelier.local.processes import end, marked
 from atelier.service.backends.base import Backend, Key, Launch, Sign
+from atelier.service.callers import hub_name
 from atelier.service.store import Capacity
 
 START_GRACE_S = 10.0
@@ -46,6 +48,7 @@ class LocalBackend(Backend):
     name = "local"
 
     def __init__(self, home: Path, service: Mapping[str, str]) -> None:
+        self._home = home
         self._root = home / "run" / "attempts"
         self._service = dict(service)
         self._children: dict[Key, list[subprocess.Popen[bytes]]] = {}
@@ -68,13 +71,14 @@ class LocalBackend(Backend):
         }
         _write_private(folder / "token", launch.token)
         _write_private(folder / "orders.json", json.dumps(orders | {"service": self._service}))
-        self._spawn(launch.key, [])
+        self._spawn(launch.key, [], whose(launch.owner, self._home))
 
-    def _spawn(self, key: Key, options: Sequence[str]) -> None:
+    def _spawn(self, key: Key, options: Sequence[str], user: Mapping[str, str] | None = None) -> None:
         folder = self.folder(key)
         argv = [sys.executable, "-m", "atelier.agent", str(folder), *options]
+        environ = agent_environment(os.environ, key) | dict(user or {})
         with _open_log(folder / "agent.log") as log:
-            child = launch_as(None, argv, agent_environment(os.environ, key), log=log.fileno(), folder=folder)
+            child = launch_as(None, argv, environ, log=log.fileno(), folder=folder)
         self._children.setdefault(key, []).append(child)
 
     async def observe(self, keys: Collection[Key]) -> dict[Key, Sign]:
@@ -157,6 +161,19 @@ def agent_environment(environ: Mapping[str, str], key: Key) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
     }
+
+
+def whose(owner: str, atelier_home: Path) -> dict[str, str]:
+    """Who the work is run for: the home and the name that a hub user's notebooks have.
+
+    The login user's runs keep those of the account, with and without a hub.
+    """
+    name = hub_name(owner)
+    if name is None:
+        return {}
+    home = home_of(name, atelier_home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {"HOME": str(home), "USER": name, "LOGNAME": name}
 
 
 def _open_log(path: Path) -> IO[bytes]:
