@@ -24,7 +24,7 @@ from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
-from atelier.agent.requirements import FILE, InstallFailed, install
+from atelier.agent.requirements import FILE, InstallFailed, Layer, Patience, install
 from atelier.agent.shipper import AWAY_PAUSE_S, Shipper, write_control
 from atelier.agent.stopping import Stopper
 from atelier.agent.surroundings import (
@@ -56,6 +56,7 @@ class Attempt:
         self.shipper = Shipper(Link(place.orders["service"], place.token), place, self.heart)
         self.delivery = Delivery(self.link, place, self.heart, self.shipper)
         self.orders: dict[str, Any] = {}
+        self.layer: Layer | None = None
 
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
@@ -125,16 +126,17 @@ class Attempt:
         lock, requirements = packages_of(python), folder / FILE
         bins: tuple[Path, ...] = (python.parent,)
         if requirements.exists():
-            overlay = install(
+            self.layer = install(
                 requirements,
                 python,
                 lock=lock,
-                layers=self._layers(),
+                layers=self.place.folder.parents[3] / "envs" / "layers",
                 bundle=orders["spec"]["bundle"],
                 environment=self._environment(bins, None),
                 tell=self.log.write,
+                patience=self._patience(),
             )
-            python, bins = overlay.python, overlay.bins
+            python, bins = self.layer.overlay.python, self.layer.overlay.bins
             lock = "".join(sorted({*lock.splitlines(keepends=True), *packages_of(python).splitlines(keepends=True)}))
         resume = bring_checkpoint(place, orders["checkpoints"], self.heart.warn)
         remember(place.work, place.before)
@@ -142,8 +144,21 @@ class Attempt:
         self._started(environment_record(orders["image"], python, lock, requirements), lock)
         return self._do(self._make_work(python, environment, folder, lock))
 
-    def _layers(self) -> Path:
-        return self.place.folder.parents[3] / "envs" / "layers"
+    def _patience(self) -> Patience:
+        """An installation ends with its own limit, or when it alone takes all the time that the run's work may."""
+        until = time.monotonic() + self._left_s()
+
+        def is_stopped() -> bool:
+            if time.monotonic() > until:
+                self.stopper.stop("deadline", 0.0)
+            return self.stopper.order is not None
+
+        return Patience(self.orders["limits"]["install_s"], is_stopped=is_stopped, end=self.family.end)
+
+    def _left_s(self) -> float:
+        """Seconds that the work of this attempt may run."""
+        limit_s = self.orders["spec"]["timeout_s"]
+        return inf if limit_s is None else float(limit_s - self.orders["ran_s"])
 
     def _environment(self, bins: tuple[Path, ...], resume: Path | None) -> dict[str, str]:
         return work_environment(os.environ, self.place, self.orders, bins, resume)
@@ -194,7 +209,7 @@ class Attempt:
 
     def _enforce_limits(self) -> None:
         spec, began = self.orders["spec"], time.monotonic()
-        left_s = inf if spec["timeout_s"] is None else spec["timeout_s"] - self.orders["ran_s"]
+        left_s = self._left_s()
         silent_s = inf if spec["stall_timeout_s"] is None else spec["stall_timeout_s"]
         sign, sign_at = self._signs(), began
         while not self.stopper.done.wait(0.1):

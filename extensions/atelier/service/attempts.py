@@ -103,6 +103,7 @@ class AttemptManager:
                 "bundle_bytes": 4 * self.limits.bundle_size,
                 "artifact_bytes": self.limits.artifact_size,
                 "log_bytes": self.limits.log_size,
+                "install_s": self.limits.install_time,
             },
             "checkpoints": [
                 {

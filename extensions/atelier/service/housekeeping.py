@@ -1,4 +1,4 @@
-"""Frees the disk: uploads that nobody came back for, and what a crash left of removed runs."""
+"""Frees the disk: uploads nobody came back for, layers of requirements nobody uses, a crash's rest of removed runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from atelier.local.layers import clear_unused
 from atelier.quantities import utcnow
 from atelier.records import RunState
 from atelier.service.manager import RunManager
@@ -19,6 +21,9 @@ log = logging.getLogger("atelier.service")
 UPLOAD_AGE_S = 24 * 3600.0
 USABLE_AGE_S = UPLOAD_AGE_S - 3600.0
 """An upload that is older is asked for again: it must not go between the question and its use."""
+
+LAYER_AGE_S = 30 * 24 * 3600.0
+"""A layer of requirements that no run has begun with for so long is made again when one asks for it."""
 
 PAUSE_S = 3600.0
 
@@ -33,17 +38,22 @@ def is_uploaded(blobs: BlobStore, key: str) -> bool:
 
 @dataclass
 class Housekeeper:
-    """Looks once at the start and then every `PAUSE_S`; each look may be cut off and repeated."""
+    """Looks once at the start and then every `PAUSE_S`; each look may be cut off and repeated.
+
+    ``layers`` is the folder of the requirements that runs were given.
+    """
 
     store: Store
     blobs: BlobStore
     runs: RunManager
+    layers: Path
 
     async def run(self) -> None:
         """Go on until cancelled."""
         await self._apart(self.clear_removed)
         while True:
             await self._apart(self.expire_uploads)
+            await self._apart(self.clear_layers)
             await asyncio.sleep(PAUSE_S)
 
     async def _apart(self, work: Callable[[], object]) -> None:
@@ -57,6 +67,10 @@ class Housekeeper:
         for run_id in self.store.removals.removed():
             self.store.removals.forget(run_id)
             self.blobs.delete(RunPaths(run_id).root)
+
+    def clear_layers(self) -> int:
+        """Remove layers that were not used for `LAYER_AGE_S`, none that an attempt still has; how many."""
+        return clear_unused(self.layers, LAYER_AGE_S)
 
     def expire_uploads(self) -> int:
         """Remove uploads of yesterday; how many. Runs that a crash cut off in their submit take their bundle before."""

@@ -118,7 +118,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
     reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
-    house = Housekeeper(store, blobs, runs)
+    house = Housekeeper(store, blobs, runs, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)
 
