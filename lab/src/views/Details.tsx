@@ -65,7 +65,7 @@ function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
     <div className="at-group at-group-wide">
       <h4 className="at-group-title">Attempts</h4>
       <div className="at-scroll" tabIndex={0} role="group" aria-label="Attempts">
-        <table className="at-table">
+        <table className="at-table at-attempts">
           <thead>
             <tr>
               <th scope="col">#</th>
@@ -84,7 +84,7 @@ function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
                 </td>
                 <td title={fullMomentText(one.started_at)}>{momentText(one.started_at, props.now)}</td>
                 <td>{lastedText(one, props.now)}</td>
-                <td>{why(one)}</td>
+                <td className={why(one) === NOTHING ? 'at-nothing' : undefined}>{why(one)}</td>
               </tr>
             ))}
           </tbody>
@@ -94,10 +94,12 @@ function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
   );
 }
 
+const NOTHING = '–';
+
 function why(attempt: Attempt): string {
   const words = attempt.message ?? attempt.error?.message ?? attempt.reason?.replace(/_/g, ' ') ?? '';
   const code = attempt.exit_code === null || attempt.exit_code === 0 ? '' : `exit code ${attempt.exit_code}`;
-  return [words, code].filter(Boolean).join(' · ') || '–';
+  return [words, code].filter(Boolean).join(' · ') || NOTHING;
 }
 
 function times(run: Run, now: number): Pair[] {
@@ -127,7 +129,7 @@ function places(run: Run): Pair[] {
     ['Code', <code key="code">{work.target}</code>],
     ['Image', run.environment?.python ? `${run.image} · Python ${run.environment.python}` : run.image],
     ['Machine', run.machine],
-    ['Bundle', `${run.source.files} files, ${bytesText(run.source.size_bytes)}`]
+    ['Bundle', `${run.source.files} ${run.source.files === 1 ? 'file' : 'files'}, ${bytesText(run.source.size_bytes)}`]
   ];
   if (run.source.git_revision) {
     const dirty = run.source.git_dirty ? ' with changes' : '';

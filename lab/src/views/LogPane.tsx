@@ -24,7 +24,9 @@ export function LogPane(props: { id: string; attempts: Attempt[]; live: boolean 
   return (
     <div role="group" className="at-log" aria-label="Log">
       <div className="at-toolbar">
-        <span className="at-quiet">{sizeText(log)}</span>
+        <span>
+          Log <span className="at-quiet">{sizeText(log)}</span>
+        </span>
         <div className="at-switches">
           {log.from > 0 && (
             <Button kind="bare" onClick={() => store.earlier()}>
@@ -32,9 +34,11 @@ export function LogPane(props: { id: string; attempts: Attempt[]; live: boolean 
             </Button>
           )}
           {props.attempts.length > 1 && <AttemptPicker attempts={props.attempts} picked={attempt} pick={setAttempt} />}
-          <Button kind="bare" pressed={following} onClick={() => setFollowing(!following)}>
-            Follow
-          </Button>
+          {props.live && (
+            <Button kind="bare" pressed={following} onClick={() => setFollowing(!following)}>
+              Follow
+            </Button>
+          )}
         </div>
       </div>
       {log.error && <ErrorNotice error={log.error} onRetry={() => store.earlier()} />}

@@ -148,6 +148,16 @@ describe('a run', () => {
     expect(document.activeElement?.textContent).toBe('Metrics, log');
     fireEvent.keyDown(screen.getByRole('tablist'), { key: 'End' });
     expect(screen.getByText('"a\\n\\"b\\""')).toBeTruthy();
+    expect(screen.getByText('1 file, 10 B')).toBeTruthy();
+  });
+
+  it('offers to follow the log only while it grows', async () => {
+    const page = await showRun(makeRun());
+    expect(screen.getByRole('button', { name: 'Follow' }).getAttribute('aria-pressed')).toBe('true');
+    page.answers[`api/v1/runs/${ID}`] = makeRun({ state: 'succeeded', ended_at: '2026-11-24T10:00:09Z', epoch: 4 });
+    act(() => page.tell('resync', {}));
+    await settle();
+    expect(screen.queryByRole('button', { name: 'Follow' })).toBeNull();
   });
 
   it('says what was logged once as a number, when there is a curve beside it', async () => {
