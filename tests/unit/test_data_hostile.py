@@ -221,3 +221,4 @@ def test_a_gzip_bomb_is_unpacked_only_in_part(tmp_path: Path) -> None:
 def test_broken_files_get_words(tmp_path: Path, name: str, content: bytes) -> None:
     shown = look(tmp_path, name, content)
     assert shown["size_bytes"] == len(content)
+    assert "object at 0x" not in json.dumps(shown, default=str), "words of the library name an object of this process"

@@ -50,11 +50,13 @@ def _opened(content: bytes) -> Any:
         return pillow.open(io.BytesIO(content), formats=_FORMATS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as problem:
         raise _bomb("more pixels than any picture") from problem
+    except pillow.UnidentifiedImageError as problem:  # its own words name an object of this process
+        raise _broken("it does not begin as one") from problem
     except (OSError, ValueError, SyntaxError, EOFError) as problem:
         raise _broken(problem) from problem
 
 
-def _broken(problem: Exception) -> RefusedInput:
+def _broken(problem: Exception | str) -> RefusedInput:
     return RefusedInput("broken_file", f"The image is broken: {str(problem)[:200]}", hint="Write it again.")
 
 
