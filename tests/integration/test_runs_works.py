@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from atelier.errors import RefusedInput
+from atelier.local.threads import NAMES
 from atelier.records import Run
 from tests.cli_driver import notebook
 from tests.service_driver import Service, write
@@ -339,3 +341,12 @@ def test_a_parameter_that_json_can_not_carry_is_refused(service: Service, tmp_pa
         answer = http.post("/services/atelier/api/v1/runs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.json()["error"]["code"] in {"not_json", "bad_request"}
+
+
+@pytest.mark.parametrize(("machine", "cores"), [("tiny", 1), ("whole", len(os.sched_getaffinity(0)))])
+def test_numerical_libraries_take_what_the_machine_has(
+    service: Service, tmp_path: Path, machine: str, cores: int
+) -> None:
+    script = write(tmp_path, train__py=f"import os\nprint(*[os.environ[name] for name in {NAMES}])")
+    run = service.finish(script, machine=machine, patience_s=60)
+    assert service.log(run.id).split() == [str(cores)] * len(NAMES)

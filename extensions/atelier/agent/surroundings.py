@@ -12,6 +12,7 @@ from typing import Any
 
 from atelier.agent.place import Place, fetch, sha256_of
 from atelier.agent.uploads import MANIFEST
+from atelier.local.threads import thread_limits
 
 _DIST = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)\.dist-info")
 
@@ -47,6 +48,7 @@ def work_environment(
         "ATELIER_PARAMS": str(place.run / "params.json"),
         "ATELIER_IMAGE": str(orders["image"]),
         "PYTHONUNBUFFERED": "1",
+        **thread_limits(float(orders["cpu"])),
         "CUDA_VISIBLE_DEVICES": ",".join(place.orders["devices"].get("nvidia.com/gpu", ())),
     }
     if resume is not None:

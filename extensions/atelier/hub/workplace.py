@@ -19,6 +19,7 @@ from atelier.hub.site import write_private
 from atelier.local.catalog import lock_of, shipped
 from atelier.local.homes import home_of, safe_name
 from atelier.local.overlay import Overlay, make_overlay
+from atelier.local.threads import thread_limits
 from atelier.settings import Image, Machine
 
 EXAMPLES = "atelier-examples"
@@ -158,7 +159,7 @@ class Workplace:
             "JUPYTER_CONFIG_DIR": str(data / "config"),
             "JUPYTER_DATA_DIR": str(data / "data"),
             "JUPYTER_RUNTIME_DIR": str(self.folder / "runtime"),
-            **_thread_limits(machine),
+            **thread_limits(machine.cpu),
             **_visible_devices(machine),
         }
 
@@ -171,13 +172,6 @@ def _logo(image: Image) -> str:
     style = 'fill="#fff" font-family="sans-serif" font-size="25" font-weight="700" text-anchor="middle"'
     text = f'<text x="32" y="41" {style}>{letters}</text>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{tile}{text}</svg>'
-
-
-def _thread_limits(machine: Machine) -> dict[str, str]:
-    """Numerical libraries take as many threads as the machine has cores; nothing else holds a kernel to it here."""
-    cores = str(max(1, int(machine.cpu)))
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-    return dict.fromkeys(names, cores)
 
 
 def _visible_devices(machine: Machine) -> dict[str, str]:

@@ -33,12 +33,13 @@ from atelier.works.finding import parameters_source, script_argv
 
 @dataclass(frozen=True)
 class AgentCaller:
-    """The attempt that a run token belongs to."""
+    """The attempt that a run token belongs to; ``cpu`` is the cores that it was promised."""
 
     run_id: str
     n: int
     owner: str
     project: str
+    cpu: float
 
 
 class FinishReport(FromAgent):
@@ -82,7 +83,7 @@ class AttemptManager:
         row = self.store.runs.by_token(hash_token(token.strip())) if scheme.lower() == "run" and token else None
         if row is None:
             raise NotAllowed("unauthenticated", "The request has no run token that this service knows.")
-        return AgentCaller(row.run_id, row.n, row.owner, row.project)
+        return AgentCaller(row.run_id, row.n, row.owner, row.project, row.cpu)
 
     def orders(self, agent: AgentCaller) -> dict[str, Any]:
         """All that an agent needs for its attempt."""
@@ -95,6 +96,7 @@ class AttemptManager:
             "spec": run.spec.model_dump(mode="json"),
             "image": run.image,
             "python": self._python(run),
+            "cpu": agent.cpu,
             "command": self._command(run),
             "stop": self.store.runs.ordered_stop(run.id, agent.n),
             "bundle": self.blobs.read_url(paths.bundle),

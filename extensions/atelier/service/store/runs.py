@@ -351,8 +351,8 @@ class RunStore:
             return {RunState(state): count for state, count in connection.execute(query)}
 
     def by_token(self, token_hash: str) -> Row[Any] | None:
-        """The attempt that a run token belongs to, with its run's owner; None for an unknown token."""
-        query = select(attempts, runs.c.owner, runs.c.project).join(runs, runs.c.id == attempts.c.run_id)
+        """The attempt that a run token belongs to, with its run's owner and cores; None for an unknown token."""
+        query = select(attempts, runs.c.owner, runs.c.project, runs.c.cpu).join(runs, runs.c.id == attempts.c.run_id)
         with self._db.read() as connection:
             return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()
 
