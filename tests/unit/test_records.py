@@ -79,7 +79,7 @@ def test_every_reason_has_a_sentence_and_an_action() -> None:
 
 
 def test_what_waits_for_room_advises_no_machine() -> None:
-    """The smallest may be picked already, and a smaller run does not go past a large one that waits for the same room."""
+    """The smallest may be picked already, and no small run goes past a large one that waits for the same room."""
     assert "machine" not in " ".join(REASON_TEXT[Reason.WAITS_FOR_CAPACITY])
 
 
