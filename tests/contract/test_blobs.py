@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.agent.place import fetch, store
+from atelier.agent.place import fetch, store, write_whole
 from atelier.errors import Unavailable
 from atelier.storage import BlobStore, FilesystemBlobs, open_blobs
 from atelier.storage.objects import ObjectBlobs
@@ -25,6 +25,24 @@ for n in range(10**6):
     blobs.write("key", bytes([n % 256]) * (8 << 20))
     print(n, flush=True)
 """
+
+
+class Synced:
+    """Notes what is synced from now on: the inodes of files, and the names in each folder at that moment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.files: set[int] = set()
+        self.names: dict[Path, set[str]] = {}
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._note)
+
+    def _note(self, descriptor: int) -> None:
+        self._fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_dir():
+            self.names[path] = set(os.listdir(path))
+        else:
+            self.files.add(os.fstat(descriptor).st_ino)
 
 
 class TestFilesystemBlobs(BlobStoreContract):
@@ -51,6 +69,26 @@ class TestFilesystemBlobs(BlobStoreContract):
         assert blobs.read(key) == key.encode()
         fetch(blobs.read_url(key), target)
         assert target.read_bytes() == key.encode()
+
+    def test_what_is_written_survives_a_loss_of_power(
+        self, blobs: FilesystemBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No test can cut the power: it sees which files and folders were synced, and which names each folder had."""
+        source, synced = tmp_path / "source", Synced(monkeypatch)
+        source.write_bytes(b"x")
+        blobs.write("new/folder/a", b"x")
+        blobs.put_file("new/folder/b", source)
+        store(source, blobs.write_url("other/c"))
+        blobs.copy("new/folder/a", "copies/d")
+        write_whole(tmp_path / "result.json", b"{}")
+        stored = [path for path in blobs.root.rglob("*") if path.name in "abcd"]
+        assert len(stored) == 4
+        for path in (*stored, tmp_path / "result.json"):
+            assert path.stat().st_ino in synced.files, path
+            for place in (path, *path.parents):
+                if place in {blobs.root, tmp_path}:
+                    break
+                assert place.name in synced.names.get(place.parent, set()), f"{place} may be gone from its folder"
 
     def test_a_killed_writer_leaves_the_old_bytes_or_the_new(self, blobs: FilesystemBlobs) -> None:
         for delay_s in (0.0, 0.005, 0.01, 0.02):

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from atelier.local.durable import put_in_place
+
 LOCK_WAIT_S = 2.0
 
 
@@ -118,7 +120,7 @@ def write_whole(path: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(part, path)
+    put_in_place(part, path)
 
 
 def fetch(url: str, target: Path) -> None:
@@ -139,7 +141,7 @@ def store(source: Path, url: str) -> None:
             shutil.copyfileobj(reader, stream, 1 << 20)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(part, target)
+        put_in_place(part, target)
         return
     with open_regular(source) as reader:
         headers = {"Content-Length": str(source.stat().st_size)}

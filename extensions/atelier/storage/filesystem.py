@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from atelier.local.durable import make_folders, put_in_place
 from atelier.storage.base import BlobStore, checked_key
 
 PART = ".part-"
@@ -20,7 +21,10 @@ PART = ".part-"
 
 
 class FilesystemBlobs(BlobStore):
-    """A `BlobStore` below one folder; a write goes to a temporary file, is synced, and is renamed into place."""
+    """A `BlobStore` below one folder; a write goes to a temporary file, is synced, and is renamed into place.
+
+    What was written is there after a loss of power too: the folders that have its name are synced as well.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,14 +43,14 @@ class FilesystemBlobs(BlobStore):
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
         target = self.path(key)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(target.parent)
         descriptor, name = tempfile.mkstemp(prefix=PART, dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 fill(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(name, target)
+            put_in_place(Path(name), target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -80,7 +84,7 @@ class FilesystemBlobs(BlobStore):
     def copy(self, source: str, target: str) -> None:
         """One file under both keys: blobs are replaced, never written into, so neither sees the other change."""
         path = self.path(target)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path.parent)
         part = path.with_name(f".part-{secrets.token_hex(8)}")
         try:
             os.link(self.path(source), part)
@@ -89,7 +93,7 @@ class FilesystemBlobs(BlobStore):
         except OSError:  # a file system without hard links, or a file with too many
             self.put_file(target, self.path(source))
             return
-        os.replace(part, path)
+        put_in_place(part, path)
         part.unlink(missing_ok=True)  # renaming one link of a file to another leaves both
 
     def delete(self, prefix: str) -> None:
@@ -117,7 +121,7 @@ class FilesystemBlobs(BlobStore):
 
     def write_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         path = self.path(key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path.parent)
         return path.as_uri()
 
 
