@@ -390,6 +390,11 @@ class TestArchive:
             with pytest.raises(FileNotFoundError):
                 read_member(tmp_path / "b", missing)
 
+    def test_reader_refuses_what_an_agent_would_refuse_for_want_of_a_manifest(self, tmp_path: Path) -> None:
+        path = made(tmp_path / "b", (header("a.py", 1), b"1"))
+        with pytest.raises(RefusedInput, match="no manifest"):
+            bundle_reader(path)("a.py")
+
     @pytest.mark.parametrize("change", ["grow", "vanish", "shrink", "pipe", "link"])
     def test_file_that_changed_since_it_was_planned(self, tmp_path: Path, change: str) -> None:
         tree(tmp_path / "w", "train.py", "log.txt")

@@ -216,6 +216,7 @@ def bundle_reader(bundle_path: Path, *, limit_bytes: int = 2**40) -> Callable[[s
         if not names:
             kept_bytes = 0
             with _members(bundle_path, limit_bytes) as members:
+                _manifest(*next(members))  # without one, the agent would refuse it, after it had waited in the queue
                 for path, header, content in members:
                     names.add(path)
                     is_source = path.endswith((".py", ".ipynb")) and header.size <= _MAX_SOURCE_BYTES
