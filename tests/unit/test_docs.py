@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
+import atelier
+from atelier.cli.parser import parse
+from atelier.handle import RunHandle
+from atelier.recorder import Recorder
 from atelier.settings import Settings
 from tools import command_page, error_codes
 from tools.plan import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMESPACES = ("data", "keras", "torch", "widgets")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -21,6 +28,36 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 def test_every_link_leads_to_a_file(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_snippet_is_python_and_names_what_there_is(page: Path) -> None:
+    text = page.read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    spans = [
+        span
+        for span in re.findall(r"`([^`\n]+)`", text)
+        if re.match(r"(run|job|atelier)\.(?!yaml|json|errors)\w+", span)
+    ]
+    for source in [*blocks, *(span for span in spans if "…" not in span)]:
+        tree = ast.parse(source)
+        for name in {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}:
+            first, *rest = name.split(".")
+            known = {"atelier": atelier, "job": Recorder, "run": RunHandle}.get(first)
+            for part in rest if known is not None else ():
+                assert part in dir(known), f"{name} in {source}"
+                known = getattr(known, part) if part in NAMESPACES else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_line_is_one(page: Path) -> None:
+    text = page.read_text()
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").splitlines()
+    lines = [line for line in [*shell, *re.findall(r"`(atelier [^`\n]+)`", text)] if line.startswith("atelier ")]
+    names = {f"atelier {name}" for name, _ in command_page.commands(command_page.build_parser())}
+    for line in lines:
+        if line not in names and not any(sign in line for sign in ("…", "<", "|", "[")):
+            parse(shlex.split(line)[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
