@@ -118,6 +118,7 @@ def _image(folder: Path, script: str) -> Settings:
         ("#!/bin/sh\necho '[\"2.13\"]'\n", "ok", "torch 2.13"),
         ("#!/bin/sh\necho '[\"2.12\"]'\n", "fail", "2.12"),
         ("#!/bin/sh\necho 'No package torch' >&2; exit 1\n", "fail", "No package torch"),
+        ("#!/bin/sh\necho '[null, \"7\", null]'\n", "fail", "it has no package torch and no jupyterhub-atelier"),
         ("#!/nowhere/python\n", "fail", "does not work"),
     ],
 )

@@ -28,6 +28,14 @@ GOOD_DISK_BYTES = 5 * 10**9
 GOOD_MEMORY_BYTES = 2**30
 IMAGE_TIMEOUT_S = 30.0
 DEFAULT_PORT = 8000
+VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+def find(name):
+    try: return version(name)
+    except PackageNotFoundError: return None
+print(json.dumps([find(name) for name in sys.argv[1:]]))
+"""
 
 
 @dataclass(frozen=True)
@@ -281,26 +289,35 @@ def _check_image(image: Image, home: Path) -> Check:
     if not os.access(image.python, os.X_OK):
         return Check(name, "fail", f"its interpreter {image.python} is not there", rebuild)
     wanted = [image.framework, "ipykernel", "jupyterhub-atelier"] if image.framework else ["ipykernel"]
-    program = (
-        "import importlib.metadata, json, sys; print(json.dumps([importlib.metadata.version(n) for n in sys.argv[1:]]))"
-    )
     try:
         told = subprocess.run(
-            [image.python, "-I", "-c", program, *wanted],
+            [image.python, "-I", "-c", VERSIONS, *wanted],
             capture_output=True,
             text=True,
             timeout=IMAGE_TIMEOUT_S,
             check=True,
         )
-        version = str(json.loads(told.stdout)[0])
+        versions = dict(zip(wanted, json.loads(told.stdout), strict=False))
     except subprocess.CalledProcessError as problem:
-        return Check(name, "fail", f"it is not whole: {problem.stderr.strip().splitlines()[-1:] or problem}", rebuild)
+        words = problem.stderr.strip().splitlines()
+        return Check(name, "fail", f"it is not whole: {words[-1] if words else problem}", rebuild)
     except (OSError, subprocess.TimeoutExpired, ValueError) as problem:
         return Check(name, "fail", f"its interpreter does not work: {problem}", rebuild)
+    return _check_versions(image, versions, home)
+
+
+def _check_versions(image: Image, versions: Mapping[str, str | None], home: Path) -> Check:
+    """What an image's environment says that it has, beside what was noted."""
+    name, rebuild = f"image {image.name}", f"Run 'make env IMAGES={image.name}'."
+    missing = [wants for wants, version in versions.items() if version is None]
+    if missing:
+        todo = f"Install it there, or mend 'framework', which names a package, in atelier.yaml. {rebuild}"
+        return Check(name, "fail", f"it has no package {' and no '.join(missing)}", todo)
+    version = versions.get(image.framework, "")
     if image.version and image.framework and version != image.version:
         return Check(name, "fail", f"it has {image.framework} {version}, and {image.version} was noted", rebuild)
     locked = f", lock {lock_of(image, home)[:12]}" if lock_of(image, home) else ""
-    return Check(name, "ok", f"{image.framework or image.python} {version if image.framework else ''}{locked}".strip())
+    return Check(name, "ok", f"{image.framework or image.python} {version}{locked}".strip())
 
 
 def check_ports(home: Path) -> Iterator[Check]:
