@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,10 +72,25 @@ def test_a_database_that_can_not_be_opened_is_told_without_its_password(tmp_path
         assert "s3cret" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+def damaged(path: Path) -> bytes:
+    """A database whose header is whole, and nothing else."""
+    Store(f"sqlite:///{path}").close()
+    return path.read_bytes()[:4096] + b"A" * (path.stat().st_size - 4096)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(lambda path: b"this is no database" * 100, "file is not a database"), (damaged, "malformed")],
+    ids=["garbage", "torn"],
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, make: Callable[[Path], bytes], words: str) -> None:
     path = tmp_path / "atelier.sqlite"
-    path.write_bytes(b"this is no database" * 100)
+    path.write_bytes(made := make(path))
     with pytest.raises(InternalError) as caught:
         Store(f"sqlite:///{path}")
-    assert caught.value.code == "database_unusable"
-    assert path.read_bytes().startswith(b"this is no database")
+    assert caught.value.code == "database_damaged"
+    assert str(path) in caught.value.message
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "backup" in caught.value.hint
+    assert path.read_bytes() == made, "it was changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,10 +134,18 @@ def file_system_of(folder: Path) -> str:
 
 @contextmanager
 def told_database_errors(url: str) -> Iterator[None]:
-    """Turn a database that can't be opened into one clear error."""
+    """Turn a database that can't be opened, or whose file is damaged, into one clear error."""
     try:
         yield
     except DatabaseError as problem:
+        if getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            path = make_url(url).database
+            raise InternalError(
+                "database_damaged",
+                f"The database file {path} is damaged (SQLite: {problem.orig}).",
+                hint=f"Move it and what begins with its name ({path}-wal …) away, and put a backup in its place, or "
+                "nothing, to begin with no runs.",
+            ) from problem
         raise InternalError(
             "database_unusable",
             f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",
