@@ -19,9 +19,12 @@ import httpx
 import psycopg
 import pytest
 
-from atelier.client import Client
+from atelier.agent.link import Link
+from atelier.client import Address, Client
 from atelier.client.address import live_address
+from atelier.errors import RefusedInput
 from atelier.hub.site import free_port
+from atelier.service.feed import EVENT_NAMES
 from atelier.wire import API, WIRE_VERSION
 from tests.cli_driver import notebook, wait_for
 from tests.service_driver import HOMES, Service, lives, service_over, write
@@ -179,6 +182,18 @@ def test_wrong_settings_are_told_and_nothing_starts(tmp_path: Path, settings: st
     assert not (tmp_path / "run/service.json").exists()
 
 
+def test_a_damaged_database_is_told_and_nothing_starts(tmp_path: Path) -> None:
+    path = tmp_path / "db/atelier.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(os.urandom(20000))
+    code, told = start_refused(tmp_path, "")
+    first, hint = told.splitlines()
+    assert code == 1
+    assert first == f"error[database_damaged]: The database file {path} is damaged (SQLite: file is not a database)."
+    assert "backup" in hint
+    assert not (tmp_path / "run/service.json").exists()
+
+
 def test_a_taken_port_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -206,18 +221,33 @@ def test_it_tells_that_it_lives_without_a_token(service: Service) -> None:
         assert http.get(f"{PREFIX}/openapi.json").json()["info"]["title"] == "Atelier run service"
 
 
-def test_another_wire_version_is_refused(service: Service) -> None:
-    for version, status in (
-        (WIRE_VERSION, 200),
-        (WIRE_VERSION - 1, 200),
-        (WIRE_VERSION + 1, 422),
-        ("x", 422),
-        ("", 422),
-    ):
-        answer = service.get("/catalog", headers={"Atelier-Wire": str(version)})
-        assert answer.status_code == status, version
-        if status == 422:
+VERSIONS = ((WIRE_VERSION, True), (WIRE_VERSION - 1, True), (WIRE_VERSION + 1, False), ("x", False), ("", False))
+
+
+@pytest.mark.parametrize("path", ["/catalog", "/agent/orders"])
+def test_another_wire_version_is_refused(service: Service, path: str) -> None:
+    """Before all else: who calls may be said otherwise in another version."""
+    for version, is_known in VERSIONS:
+        answer = service.get(path, headers={"Atelier-Wire": str(version)})
+        if is_known:
+            assert answer.status_code == 200 or answer.json()["error"]["code"] == "unauthenticated"
+        else:
             assert_error(answer, 422, "wire_version")
+
+
+def test_a_client_and_an_agent_of_another_wire_version_say_so(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.wire.WIRE_VERSION", 7)
+    monkeypatch.setattr("atelier.agent.link.WIRE_VERSION", 7)
+    client = Client.at(Address("http://atelier", service.token, service.note["socket"]))
+    link = Link({"socket": service.note["socket"]}, "token")
+    for call in (client.catalog, lambda: link.get("/orders")):
+        with pytest.raises(RefusedInput, match="wire version 1, and the caller 7") as caught:
+            call()
+        assert caught.value.code == "wire_version"
+    client.close()
+    link._drop()
 
 
 SPEC: dict[str, Any] = {"work": {"kind": "script", "target": "train.py"}, "bundle": "0" * 64}
@@ -372,6 +402,27 @@ def test_a_runs_events_tell_its_whole_life(service: Service, tmp_path: Path, eve
     assert seen["artifact"][0]["artifact"]["path"] == "kept.py"
     again = next(events(f"/runs/{run_id}/events"))
     assert (again[0], again[1], again[2]["state"]) == (str(ids[-1]), "run", "succeeded")
+
+
+def test_an_event_of_many_metrics_is_bounded(service: Service, tmp_path: Path, events: Any) -> None:
+    code = """
+        import time, atelier
+        atelier.current_run().log(step=1, **{f"m{n:03}": n for n in range(300)})
+        atelier.current_run().log(step=2, m000=7)
+        time.sleep(1)
+    """
+    run_id = service.submit(write(tmp_path, train__py=code))
+    told: list[dict[str, Any]] = []
+    for _, kind, data in events(f"/runs/{run_id}/events"):
+        if kind == "metrics":
+            told.append(data)
+        if kind == "run" and data["state"] == "succeeded":
+            break
+    assert max(len(each["points"]) for each in told) == EVENT_NAMES
+    assert all(set(each["last"]) == set(each["points"]) for each in told)
+    assert [point[:2] for each in told for point in each["points"].get("m000", [])] == [[1, 0], [2, 7]]
+    names = [name for name in service.client.metrics(run_id)["names"] if name.startswith("m")]
+    assert len(names) == 300
 
 
 def test_a_watcher_goes_on_where_it_was_cut(service: Service, tmp_path: Path, events: Any) -> None:

@@ -18,7 +18,7 @@ from atelier.errors import InternalError, NotAllowed, RefusedInput
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
 from atelier.service.boundary import FromAgent
-from atelier.service.feed import Event, Feed
+from atelier.service.feed import Event, Feed, metrics_event
 from atelier.service.housekeeping import is_uploaded
 from atelier.service.manager import CURRENT
 from atelier.service.models import ModelManager
@@ -187,12 +187,7 @@ class AttemptManager:
             event = Event("log", {"run": agent.run_id, "attempt": agent.n, "size": size})
             self.feed.publish(agent.owner, agent.run_id, event)
         if points:
-            named: dict[str, list[list[Any]]] = {}
-            for point in points:
-                named.setdefault(point.name, []).append([point.step, point.value, point.time])
-            last = {name: values[-1][1] for name, values in named.items()}
-            event = Event("metrics", {"run": agent.run_id, "last": last, "points": named})
-            self.feed.publish(agent.owner, agent.run_id, event)
+            self.feed.publish(agent.owner, agent.run_id, metrics_event(agent.run_id, points))
         return size
 
     def place(self, agent: AgentCaller, file: FileReport) -> str:

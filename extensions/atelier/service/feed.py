@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.records import Run
 from atelier.service.store import Store
+from atelier.service.store.streams import Point
 
 QUEUE_SIZE = 1000
 COALESCE_S = 0.05
 KEEPALIVE_S = 15.0
 LONGEST_S = 600.0
 PAGE = 500
+EVENT_NAMES = 200
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class Event:
         """The event as ``text/event-stream`` has it."""
         head = f"id: {self.change}\n" if self.change is not None else ""
         return f"{head}event: {self.type}\ndata: {json.dumps(self.data, allow_nan=False)}\n\n".encode()
+
+
+def metrics_event(run_id: str, points: Iterable[Point]) -> Event:
+    """New points of a run by name: of the first `EVENT_NAMES` names; those of others are had by asking for them."""
+    named: dict[str, list[list[Any]]] = {}
+    for point in points:
+        if point.name in named or len(named) < EVENT_NAMES:
+            named.setdefault(point.name, []).append([point.step, point.value, point.time])
+    last = {name: values[-1][1] for name, values in named.items()}
+    return Event("metrics", {"run": run_id, "last": last, "points": named})
 
 
 @dataclass(eq=False)
