@@ -219,7 +219,10 @@ class RunSpec(Record):
 
 
 class Progress(Record):
-    """How far a run is: ``done`` of ``total`` (None when unknown). ``left_s`` needs two points, else None."""
+    """How far a run is: ``done`` of ``total`` (None when unknown). ``left_s`` needs two points, else None.
+
+    After the end, however it came, it stays as it was told last, with ``left_s`` None; a new attempt begins without.
+    """
 
     done: float
     total: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,8 @@ from atelier.service.bodies import MOST_BYTES, BodyLimit
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
+
+log = logging.getLogger("atelier.service")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -70,8 +73,9 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
         problem = RefusedInput(
             "wire_version",
             f"This service speaks wire version {WIRE_VERSION}, and the caller {wire[:10]}.",
-            hint="Install matching versions.",
+            hint="Install matching versions; after an upgrade, start the platform again.",
         )
+        log.warning("Refused a caller of wire version %r at %s.", wire[:10], request.url.path[:200])
         return await _atelier_error(request, problem)
     if "\0" in request.url.path or "%00" in request.url.query:
         return await _http_error(request, HTTPException(404))

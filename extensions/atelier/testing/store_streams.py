@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from atelier.errors import Conflict
-from atelier.records import Progress
-from atelier.service.store import Store, parse_points
+from atelier.records import AttemptState, Progress
+from atelier.service.store import Outcome, Store, parse_points
 from atelier.service.store.streams import MOST_NAMES, MOST_NEWEST, MOST_POINTS, TOO_MANY_NAMES, Point
-from atelier.testing.samples import DONE, beat, running
+from atelier.testing.samples import BROKEN, beat, running
 
 NOW_S = 1.8e9
 STRANGE_LINES = (
@@ -182,10 +182,17 @@ class StreamsSuite:
             beat(store, claim, warnings=warnings)
         assert store.runs.get(claim.run_id).warnings == [f"warning {n}" for n in range(100)]
 
-    def test_time_left_ends_with_the_run(self, store: Store) -> None:
-        claim = running(store)
+    def test_progress_stays_after_the_end_and_its_time_left_goes(self, store: Store) -> None:
         progress = {"done": 2.0, "total": 5.0, "left_s": 3.5, "at": "2026-01-02T03:04:05.678Z"}
-        beat(store, claim, progress=progress)
-        run = store.runs.finish(claim.run_id, claim.n, DONE)
-        assert run.progress is not None
-        assert (run.progress.done, run.progress.left_s) == (2.0, None)
+        for state in (AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED, AttemptState.TIMED_OUT):
+            claim = running(store)
+            beat(store, claim, progress=progress)
+            run = store.runs.finish(claim.run_id, claim.n, Outcome(state))
+            assert run.state.is_final
+            assert run.progress is not None
+            assert (run.progress.done, run.progress.total, run.progress.left_s) == (2.0, 5.0, None)
+
+    def test_another_attempt_begins_without_progress(self, store: Store) -> None:
+        claim = running(store, retries=1)
+        beat(store, claim, progress={"done": 2.0, "total": 5.0, "left_s": 3.5, "at": "2026-01-02T03:04:05.678Z"})
+        assert store.runs.finish(claim.run_id, claim.n, BROKEN).progress is None
