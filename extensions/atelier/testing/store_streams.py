@@ -12,7 +12,7 @@ from atelier.errors import Conflict
 from atelier.records import AttemptState, Progress
 from atelier.service.store import Outcome, Store, parse_points
 from atelier.service.store.streams import MOST_NAMES, MOST_NEWEST, MOST_POINTS, TOO_MANY_NAMES, Point
-from atelier.testing.samples import BROKEN, beat, running
+from atelier.testing.samples import BROKEN, DONE, beat, running
 
 NOW_S = 1.8e9
 STRANGE_LINES = (
