@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import model_validator
 
 from atelier.errors import NotFound, RefusedInput
-from atelier.records import Page, Record, Run, RunSpec, RunState, Source
+from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source
 from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import send_blob
@@ -78,11 +78,14 @@ def list_runs(
 
 def _before(position: Mapping[str, Any]) -> tuple[datetime, str]:
     try:
-        return datetime.fromisoformat(position["at"]), str(position["id"])
-    except (KeyError, ValueError, TypeError) as problem:
+        at, run_id = datetime.fromisoformat(position["at"]).astimezone(UTC), position["id"]
+        if not RUN_ID.fullmatch(run_id):
+            raise ValueError(f"{run_id!r} is no run's id")
+    except (KeyError, ValueError, TypeError, OverflowError) as problem:
         raise RefusedInput(
             "bad_page_token", "The page token is not one of ours.", hint="Start at the first page."
         ) from problem
+    return at, run_id
 
 
 @router.get("/runs/{run_id}", response_model=Run)
