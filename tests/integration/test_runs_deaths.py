@@ -155,6 +155,36 @@ def test_a_killed_agent_is_told_and_ends_its_work(service: Service, tmp_path: Pa
     wait_for(lambda: not service.attempt_folder(run_id).exists(), "its folder to go")
 
 
+HIDDEN = """
+    import pathlib, subprocess
+    for word in (["env", "-i"], ["env", "-i", "setsid"]):
+        subprocess.run([*word, "sh", "-c", f"sleep 1000 & echo $! >> {FOLDER}/hidden"])
+        subprocess.Popen([*word, "sh", "-c", f"echo $$ >> {FOLDER}/hidden; sleep 1000"])
+"""
+
+
+def test_what_a_killed_agents_work_hid_ends_and_that_of_another_run_goes_on(own: Service, tmp_path: Path) -> None:
+    """Without the attempt's mark in its environment, in a session of its own, its parent gone."""
+    hidden = {}
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        before = HIDDEN.replace("{FOLDER}", str(folder))
+        hidden[own.submit(stepwise(folder, before=before))] = folder / "hidden"
+    for path in hidden.values():
+        wait_for(lambda path=path: path.exists() and len(path.read_text().split()) == 4, "four processes to hide")
+    (first, ended), (second, living) = ((run_id, path.read_text().split()) for run_id, path in hidden.items())
+    assert {int(pid) for pid in [*ended, *living]}.isdisjoint([*own.of_attempt(first), *own.of_attempt(second)])
+
+    kill(own.agents(first))
+    assert own.wait(first).state == "lost"
+    wait_for(lambda: not any(lives(int(pid)) for pid in ended), "the hidden ones to end")
+    assert all(lives(int(pid)) for pid in living)
+
+    own.client.cancel(second, now=True)
+    own.wait(second)
+    wait_for(lambda: not any(lives(int(pid)) for pid in living), "those of the other run to end with it")
+
+
 def test_a_killed_agent_is_replaced_where_there_are_retries(service: Service, tmp_path: Path) -> None:
     run_id = service.submit(stepwise(tmp_path), retries=1)
     service.wait_log(run_id, "step 0")

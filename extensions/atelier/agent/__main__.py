@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from atelier.agent.attempt import Attempt
-from atelier.agent.family import adopt_orphans
 from atelier.agent.place import Place
 from atelier.errors import AtelierError
+from atelier.local.processes import adopt_orphans
 
 
 def main(argv: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import time
 from collections.abc import Iterator
@@ -13,14 +12,8 @@ import psutil
 
 from atelier.local.processes import end, marked
 
-_PR_SET_CHILD_SUBREAPER = 36
 MARK = "ATELIER_ATTEMPT_KEY"
 ORPHAN_S = 30.0
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies, so that double-forked daemons are still ours."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Family:

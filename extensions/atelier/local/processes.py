@@ -1,10 +1,11 @@
 """Processes found by a mark in their environment, and ended: what a user server or its kernels started, however nested.
 
-A process that cleared its environment is not found.
+A process that cleared its environment is not found by it; see `adopt_orphans`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -13,6 +14,12 @@ from pathlib import Path
 
 POLL_S = 0.05
 KILL_PATIENCE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that double-forked daemons are still ours."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def marked(is_mark: Callable[[bytes], bool]) -> list[int]:

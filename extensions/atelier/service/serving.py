@@ -24,7 +24,7 @@ import uvicorn
 
 from atelier.errors import Conflict, RefusedInput
 from atelier.local.catalog import LiveCatalog
-from atelier.local.processes import started_at
+from atelier.local.processes import adopt_orphans, started_at
 from atelier.quantities import utcnow
 from atelier.records import FINAL_STATES
 from atelier.service.app import create_app
@@ -86,6 +86,7 @@ async def serve(plan: Plan) -> None:
     RefusedInput
         ``bad_settings``, ``network_disk``, ``port_taken``.
     """
+    adopt_orphans()
     make_private(plan.home)
     run_folder = make_private(plan.home / "run")
     with _only_one(run_folder, takes_over=not plan.embedded), _sockets(plan, run_folder) as (path, sockets):

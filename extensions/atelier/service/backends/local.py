@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
 from atelier.local.processes import end, marked
 from atelier.service.backends.base import Backend, Key, Launch, Sign
+from atelier.service.backends.orphans import orphans
 from atelier.service.callers import hub_name
 from atelier.service.store import Capacity
 
@@ -52,6 +54,7 @@ class LocalBackend(Backend):
         self._root = home / "run" / "attempts"
         self._service = dict(service)
         self._children: dict[Key, list[subprocess.Popen[bytes]]] = {}
+        self._starting = threading.Lock()
 
     def capacity(self) -> Capacity:
         computer = this_computer()
@@ -77,9 +80,9 @@ class LocalBackend(Backend):
         folder = self.folder(key)
         argv = [sys.executable, "-m", "atelier.agent", str(folder), *options]
         environ = agent_environment(os.environ, key) | dict(user or {})
-        with _open_log(folder / "agent.log") as log:
+        with _open_log(folder / "agent.log") as log, self._starting:
             child = launch_as(None, argv, environ, log=log.fileno(), folder=folder)
-        self._children.setdefault(key, []).append(child)
+            self._children.setdefault(key, []).append(child)
 
     async def observe(self, keys: Collection[Key]) -> dict[Key, Sign]:
         return await asyncio.to_thread(lambda: {key: self._sign(key) for key in keys})
@@ -102,7 +105,12 @@ class LocalBackend(Backend):
         await asyncio.to_thread(self._spawn, key, ["--deliver"])
 
     async def kill(self, key: Key) -> None:
-        await asyncio.to_thread(end, lambda: _family(key), patience_s=KILL_PATIENCE_S)
+        await asyncio.to_thread(end, lambda: [*_family(key), *self._orphans()], patience_s=KILL_PATIENCE_S)
+
+    def _orphans(self) -> list[int]:
+        """What the work of any dead agent has left here; that of a living one belongs to its agent."""
+        with self._starting:
+            return orphans({child.pid for children in self._children.values() for child in children})
 
     async def clean(self, key: Key) -> None:
         self._children.pop(key, None)
