@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +21,8 @@ SERVICE = "/services/atelier/api/v1"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client with the token of a user server on a machine with one GPU, of which this computer has one."""
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform of one machine with one GPU, of which this computer has one."""
     platform = Platform(tmp_path_factory.mktemp("leases"))
     platform.write_image("pytorch")
     machine = {"name": "gpu-1", "cpu": 0.5, "memory": "256Mi", "accelerators": {GPU: 1}}
@@ -28,16 +30,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     platform.process = platform.popen(ATELIER_TEST_GPUS="GPU-test-1")
     lines = [platform.process.stdout.readline() for _ in range(3)]  # type: ignore[union-attr]
     assert lines[2], f"atelier up ended: {platform.process.communicate(timeout=20)}"
+    yield platform
+    for each in platform.clients:
+        each.close()
+    platform.stop()
+    processes.end(platform.processes, patience_s=2)
+
+
+@pytest.fixture(scope="module")
+def server(platform: Platform) -> Iterator[httpx.Client]:
+    """A client with the token of a user server on that machine."""
     ann = platform.login("ann")
     assert ann.start_server({"image": "pytorch", "machine": "gpu-1"}).status_code in (201, 202)
     ann.wait_until_ready()
     headers = {"Authorization": f"token {ann.server_environ()['JUPYTERHUB_API_TOKEN']}"}
     with closing(httpx.Client(base_url=platform.url, headers=headers, timeout=60)) as client:
         yield client
-    for each in platform.clients:
-        each.close()
-    platform.stop()
-    processes.end(platform.processes, patience_s=2)
 
 
 def leases(server: httpx.Client) -> dict[str, Any]:
@@ -82,3 +90,23 @@ def test_a_restarted_kernel_keeps_its_gpu(server: httpx.Client) -> None:
     assert leases(server)["items"] == [{"kernel": kernel, "device": "GPU-test-1", "resource": GPU}]
     server.delete(f"/user/ann/api/kernels/{kernel}")
     wait_for("the GPU to be free", lambda: leases(server)["free"] == {GPU: 1})
+
+
+def test_a_service_that_does_not_answer_keeps_no_kernel_alive_and_gives_no_gpu(
+    platform: Platform, server: httpx.Client
+) -> None:
+    kernel = start_kernel(server)
+    service = wait_for("the run service", lambda: platform.pid_of("atelier.service"))
+    os.kill(service, signal.SIGSTOP)
+    try:
+        assert server.delete(f"/user/ann/api/kernels/{kernel}").status_code == 204
+        assert devices_seen_by(kernel) == "no process"
+        refused = server.post("/user/ann/api/kernels", json={"name": "python3"})
+        assert refused.status_code == 503
+        assert "does not answer" in refused.text
+    finally:
+        os.kill(service, signal.SIGCONT)
+    wait_for("the service", lambda: server.get(f"{SERVICE}/leases").status_code == 200)
+    assert server.delete(f"{SERVICE}/leases/{kernel}").status_code in (200, 204, 404)  # else it runs out
+    wait_for("the GPU to be free", lambda: leases(server)["free"] == {GPU: 1})
+    server.delete(f"/user/ann/api/kernels/{start_kernel(server)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,14 @@ class LocalSpawner(SimpleLocalProcessSpawner):
             The process ended before it listened.
         """
         try:
-            chosen = pick(self.catalog(), self.user_options, self.groups, this_computer())
+            computer = await asyncio.to_thread(this_computer)
+            chosen = pick(self.catalog(), self.user_options, self.groups, computer)
             self.user_options = self.orm_spawner.user_options = chosen.names
             await self._prepare(chosen)
         except AtelierError as problem:
             raise RefusedChoice(problem) from problem
-        ip, port = await super().start()
+        with self._log_for_output():
+            ip, port = await super().start()
         self._started_at = processes.started_at(self.pid)
         await self._wait_until_listening(ip, port)
         return ip, port
@@ -109,8 +112,16 @@ class LocalSpawner(SimpleLocalProcessSpawner):
         self.home_dir = self.notebook_dir = str(workplace.home)
         self.cpu_limit, self.mem_limit = chosen.machine.cpu, chosen.machine.memory
         self.args = ["--allow-root"] if os.geteuid() == 0 else []
-        log = os.open(workplace.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self.popen_kwargs = {"stdout": log, "stderr": log}
+
+    @contextmanager
+    def _log_for_output(self) -> Iterator[None]:
+        """Let the server write to a new log; the hub itself keeps no hold of it."""
+        log = os.open(self.workplace.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            self.popen_kwargs = {"stdout": log, "stderr": log}
+            yield
+        finally:
+            os.close(log)
 
     async def _wait_until_listening(self, ip: str, port: int) -> None:
         """The hub's own wait doubles its pauses and costs 1.2 s; this one costs a connection each 20 ms."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import functools
+import logging
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 QUERY_TIMEOUT_S = 10.0
+
+log = logging.getLogger("atelier.computer")
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,40 @@ class Computer:
 def this_computer(environ: Mapping[str, str] | None = None) -> Computer:
     """The computer that this process runs on; ``ATELIER_TEST_GPUS=id,id`` declares devices that are not there."""
     declared = (os.environ if environ is None else environ).get("ATELIER_TEST_GPUS")
-    gpus = nvidia_gpus() if declared is None else _declared(declared)
+    gpus = _GPUS.gpus() if declared is None else _declared(declared)
     return Computer(_cpu_count(), _memory_bytes(), gpus)
 
 
-@functools.cache
-def nvidia_gpus() -> tuple[Gpu, ...]:
+class GpuList:
     """The GPUs that ``nvidia-smi`` lists; none where it is missing or fails.
 
-    Asked once per process, for it takes up to a second.
+    Its answer is kept, for it takes up to a second. A failure is kept for ``retry_s``: a driver may be busy or loading.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    command = [program, "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(_gpu(line) for line in told.splitlines() if line.count(",") == 2)
+
+    def __init__(self, *, retry_s: float = 60.0) -> None:
+        self._retry_s, self._ask_at = retry_s, 0.0
+        self._gpus: tuple[Gpu, ...] | None = None
+        self._lock = threading.Lock()
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """What it lists now."""
+        with self._lock:
+            if self._gpus is None and time.monotonic() >= self._ask_at:
+                self._gpus = self._ask()
+                self._ask_at = time.monotonic() + self._retry_s
+            return self._gpus or ()
+
+    def _ask(self) -> tuple[Gpu, ...] | None:
+        program = shutil.which("nvidia-smi")
+        if program is None:
+            return ()
+        command = [program, "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits"]
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
+        except (OSError, subprocess.SubprocessError) as problem:
+            log.warning("No GPU is offered, for %s does not answer: %s", program, problem)
+            return None
+        return tuple(_gpu(line) for line in told.splitlines() if line.count(",") == 2)
 
 
 def _gpu(line: str) -> Gpu:
@@ -83,3 +102,6 @@ def _read_words(path: str) -> list[str]:
         return Path(path).read_text(encoding="ascii").split()
     except OSError:
         return []
+
+
+_GPUS = GpuList()

@@ -29,11 +29,17 @@ class LeasingProvisioner(LocalProvisioner):
     _renewal: asyncio.Task[None] | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Lease the devices before the kernel starts; fails with the service's words when none is free."""
+        """Lease the devices before the kernel starts; fails with the service's words when none is free.
+
+        Without the service no kernel gets a device: nobody would know that it holds one.
+        """
         try:
             answer = await self._ask("PUT", {"machine": self.machine})
         except AtelierError as problem:
             raise HTTPError(status_of(problem), f"{problem.message} {problem.hint}", reason=problem.code) from problem
+        except httpx.HTTPError as problem:
+            words = "The run service, which hands out the accelerators, does not answer. Try again in a moment."
+            raise HTTPError(503, words, reason="unreachable") from problem
         prepared = await super().pre_launch(**kwargs)
         gpus = answer["devices"].get(NVIDIA_GPU, [])
         prepared["env"] = {**prepared["env"], "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
@@ -51,13 +57,17 @@ class LeasingProvisioner(LocalProvisioner):
                 )
 
     async def cleanup(self, restart: bool = False) -> None:
-        """Give the devices back, unless the kernel is only started anew."""
+        """Give the devices back, unless the kernel is only started anew; where nobody answers, the lease runs out."""
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
         await super().cleanup(restart=restart)
-        if not restart:
+        if restart:
+            return
+        try:
             await self._ask("DELETE", None)
+        except (AtelierError, httpx.HTTPError) as problem:
+            self.log.warning("The lease of kernel %s was not given back, and runs out: %s", self.kernel_id, problem)
 
     async def _ask(self, method: str, body: dict[str, str] | None) -> dict[str, Any]:
         place = find_endpoint()
@@ -66,5 +76,6 @@ class LeasingProvisioner(LocalProvisioner):
         async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S, headers=headers) as client:
             response = await client.request(method, f"{place.url}{API}/leases/{self.kernel_id}", json=body)
         if response.status_code >= 400:
-            raise error_from(response.status_code, response.json())
+            is_json = response.headers.get("content-type", "").startswith("application/json")
+            raise error_from(response.status_code, response.json() if is_json else None)
         return dict(response.json()) if response.content else {}
