@@ -122,8 +122,7 @@ def send(client: Client, submission: Submission, *, environ: Mapping[str, str] |
     catalog = client.catalog()
     plan = capture(submission, catalog.get("limits", {}).get("bundle_size") or BUNDLE_LIMIT_BYTES)
     given = os.environ if environ is None else environ
-    named = named_place(submission.found) if catalog.get("images") else {}
-    spec = spec_of(submission, plan, _place(client, catalog, submission.order, {**given, **named}))
+    spec = spec_of(submission, plan, _place(client, catalog, submission, given))
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         path = Path(folder) / "bundle.tar.zst"
         spec["bundle"] = write_bundle(plan, path)
@@ -193,26 +192,36 @@ def source_of(plan: BundlePlan, warnings: Sequence[str] = ()) -> Source:
 
 
 def named_place(found: FoundWork) -> dict[str, str]:
-    """Image and machine that a notebook names in its metadata, ``atelier: {image, machine}``, as variables."""
+    """Image and machine that a notebook names in its metadata, ``atelier: {image, machine}``."""
     if found.kind is not WorkKind.NOTEBOOK:
         return {}
     named = json.loads(found.path.read_bytes()).get("metadata", {}).get("atelier", {})
-    asked = (
-        {f"ATELIER_{key.upper()}": named.get(key) for key in ("image", "machine")} if isinstance(named, dict) else {}
-    )
+    asked = {name: named.get(name) for name in ("image", "machine")} if isinstance(named, dict) else {}
     return {name: value for name, value in asked.items() if isinstance(value, str) and value}
 
 
+def option_of(name: str, environ: Mapping[str, str], named: Mapping[str, Any]) -> Any:
+    """An option as environment and notebook give it; None where neither does.
+
+    A variable that a user exports (``ATELIER_IMAGE``) wins over what the notebook names; what a user server exports for
+    all that it starts (``ATELIER_SERVER_IMAGE`` says the same) gives way to it.
+    """
+    exported = environ.get(f"ATELIER_{name.upper()}") or None
+    of_server = exported is not None and exported == environ.get(f"ATELIER_SERVER_{name.upper()}")
+    return named[name] if name in named and (of_server or exported is None) else exported
+
+
 def _place(
-    client: Client, catalog: Mapping[str, Any], order: Order, environ: Mapping[str, str]
+    client: Client, catalog: Mapping[str, Any], submission: Submission, environ: Mapping[str, str]
 ) -> dict[str, str | None]:
     """Image, interpreter and machine.
 
-    What the caller names, else what the notebook names, else what his server runs in, else the catalog's default; a
-    plain terminal beside a catalog without images lends its own interpreter.
+    What the caller names, else what `option_of` gives, else the catalog's default; a plain terminal beside a catalog
+    without images lends its own interpreter.
     """
-    image = order.image or environ.get("ATELIER_IMAGE") or None
-    machine = order.machine or environ.get("ATELIER_MACHINE") or None
+    named = named_place(submission.found) if catalog.get("images") else {}
+    image = submission.order.image or option_of("image", environ, named)
+    machine = submission.order.machine or option_of("machine", environ, named)
     if image is None and not client.behind_hub and not (catalog.get("default") or {}).get("image"):
         image = CURRENT
     python = sys.executable if image == CURRENT and not client.behind_hub else None

@@ -101,7 +101,8 @@ def test_the_form_starts_what_was_picked(platform: Platform) -> None:
 
     assert sent.status_code == 200, sent.text[-3000:]
     person.wait_until_ready()
-    assert person.server_environ()["ATELIER_IMAGE"] == "pytorch"
+    environ = person.server_environ()
+    assert environ["ATELIER_IMAGE"] == environ["ATELIER_SERVER_IMAGE"] == "pytorch"
     assert person.api("GET", "users/dora").json()["servers"][""]["user_options"] == {
         "image": "pytorch",
         "machine": "cpu-small",

@@ -1,4 +1,4 @@
-"""What is said at submit of packages that only the user has."""
+"""Where a submit gets its image from, and what it says of packages that only the user has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.submission import overlay_warnings
+from atelier.submission import option_of, overlay_warnings
 from atelier.works.finding import find_work
 
 
@@ -47,3 +47,23 @@ def test_nothing_is_said_of_what_the_requirements_name(tmp_path: Path, overlay: 
 def test_nothing_is_said_without_an_overlay(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import tiny_tool\n")
     assert overlay_warnings(find_work("train.py", tmp_path), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("exported", "of_server", "named", "image"),
+    [
+        (None, None, None, None),
+        (None, None, "notebook's", "notebook's"),
+        ("mine", None, "notebook's", "mine"),
+        ("mine", "server's", "notebook's", "mine"),
+        ("server's", "server's", "notebook's", "notebook's"),
+        ("server's", "server's", None, "server's"),
+        ("", None, "notebook's", "notebook's"),
+    ],
+)
+def test_an_export_wins_over_the_notebook_and_the_notebook_over_the_server(
+    exported: str | None, of_server: str | None, named: str | None, image: str | None
+) -> None:
+    environ = {"ATELIER_IMAGE": exported, "ATELIER_SERVER_IMAGE": of_server}
+    given = {name: value for name, value in environ.items() if value is not None}
+    assert option_of("image", given, {"image": named} if named else {}) == image

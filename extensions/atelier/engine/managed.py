@@ -23,7 +23,7 @@ from atelier.client import Client
 from atelier.engine.executed import failed_index, has_error, show_ending, take_cells
 from atelier.errors import NotFound, RefusedInput
 from atelier.following import is_final, read_log, watch
-from atelier.submission import Order, Submission, prepare, send
+from atelier.submission import Order, Submission, option_of, prepare, send
 
 REFRESH_S = 2.0
 """How often the output notebook is written at most while the run goes on."""
@@ -181,16 +181,12 @@ def _input_file(nb: Any, given: object) -> Iterator[Path]:
 
 
 def _order(metadata: object, environ: Mapping[str, str]) -> Order:
-    """The options of a submit: the environment's, else the notebook's.
-
-    ``ATELIER_IMAGE`` and ``ATELIER_MACHINE`` that a user server sets for all it starts give way to the notebook's.
-    """
+    """The options of a submit, each as `atelier.submission.option_of` says."""
     written = _checked(metadata)
     for name in _OPTIONS:
-        value = environ.get(f"ATELIER_{name.upper()}")
-        is_server_s = value == environ.get(f"ATELIER_SERVER_{name.upper()}")
-        if value and not (is_server_s and name in written):
-            written[name] = _whole_number(name, value) if name in _WHOLE_NUMBERS else value
+        value = option_of(name, environ, written)
+        if value is not None:
+            written[name] = _whole_number(name, value) if name in _WHOLE_NUMBERS and isinstance(value, str) else value
     return Order(**written)
 
 

@@ -150,6 +150,8 @@ class Workplace:
             "ATELIER_IMAGE": image.name,
             "ATELIER_IMAGE_PYTHON": image.python or "",
             "ATELIER_MACHINE": machine.name,
+            "ATELIER_SERVER_IMAGE": image.name,
+            "ATELIER_SERVER_MACHINE": machine.name,
             "ATELIER_OVERLAY": str(overlay.folder),
             "PIP_CONSTRAINT": str(overlay.constraints),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",

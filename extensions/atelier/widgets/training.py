@@ -13,7 +13,17 @@ from atelier.client import Client
 from atelier.data.entries import iso_moment
 from atelier.errors import AtelierError, RefusedInput
 from atelier.handle import RunHandle
-from atelier.submission import BUNDLE_LIMIT_BYTES, Order, Submission, capture, parameters_of, prepare, send
+from atelier.submission import (
+    BUNDLE_LIMIT_BYTES,
+    Order,
+    Submission,
+    capture,
+    named_place,
+    option_of,
+    parameters_of,
+    prepare,
+    send,
+)
 from atelier.works.finding import find_work
 from atelier.works.parameters import Parameter, check_params, value_from_text
 
@@ -56,14 +66,15 @@ class Training:
     def places(self) -> dict[str, Any]:
         """Images and machines of the catalog, and which of them a run gets when nothing is picked."""
         catalog = Client.find().catalog()
+        named = named_place(find_work(self.work, Path.cwd()))
         default = catalog.get("default") or {}
         images = [dict(entry) for entry in catalog["images"]]
         machines = [dict(entry) for entry in catalog["machines"]]
         return {
             "images": images,
             "machines": machines,
-            "image": _picked(images, os.environ.get("ATELIER_IMAGE") or default.get("image")),
-            "machine": _picked(machines, os.environ.get("ATELIER_MACHINE") or default.get("machine")),
+            "image": _picked(images, option_of("image", os.environ, named) or default.get("image")),
+            "machine": _picked(machines, option_of("machine", os.environ, named) or default.get("machine")),
         }
 
     def files(self) -> dict[str, Any]:
