@@ -21,12 +21,13 @@ import uvicorn
 from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.records import Run, RunSpec, Source
 from atelier.service.app import create_app
+from atelier.service.attempts import artifact_key
 from atelier.service.backends import Key, Launch, LocalBackend, Sign
 from atelier.service.callers import Caller
 from atelier.service.handlers.context import Service
 from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Quota
-from atelier.storage.paths import RunPaths, upload_key
+from atelier.storage.paths import upload_key
 from atelier.testing.backends import BackendContract, do, eventually
 from atelier.works.finding import find_work
 from tests.cli_driver import wait_for
@@ -110,8 +111,8 @@ class LocalRig:
         return self.service.streams.read(key.run_id, key.n, "log", 0, size).decode()
 
     def kept(self, key: Key) -> dict[str, bytes]:
-        paths = [artifact.path for artifact in self.service.store.artifacts.of_run(key.run_id)]
-        return {path: self.service.blobs.read(RunPaths(key.run_id).artifact(path)) for path in paths}
+        kept = self.service.store.artifacts.of_run(key.run_id)
+        return {each.path: self.service.blobs.read(artifact_key(key.run_id, each.attempt, each)) for each in kept}
 
     def living(self, key: Key) -> int:
         mark = f"ATELIER_ATTEMPT_KEY={key.run_id}/{key.n}".encode()

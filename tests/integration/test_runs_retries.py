@@ -131,6 +131,52 @@ def test_all_attempts_share_one_time_limit(service: Service, tmp_path: Path) -> 
     assert (run.attempts[1].ended_at - run.attempts[1].started_at).total_seconds() < 2.9
 
 
+def test_what_an_attempt_left_bars_no_file_of_the_next(service: Service, tmp_path: Path) -> None:
+    code = """
+        import os, pathlib, sys, atelier
+        if atelier.current_run().attempt == 1:
+            pathlib.Path("out").write_text("half")
+            pathlib.Path("first").write_text("of 1")
+            pathlib.Path("both").write_text("of 1")
+            os.kill(os.getpid(), 9)
+        pathlib.Path("out").mkdir()
+        pathlib.Path("out/model.pt").write_text("whole")
+        pathlib.Path("both").write_text("of 2")
+    """
+    run = service.finish(write(tmp_path, train__py=code), retries=1)
+    assert (run.state, run.warnings, len(run.attempts)) == ("succeeded", [], 2), service.log(run.id)
+    kept = {path: (each["attempt"], service.content(run.id, path)) for path, each in service.artifacts(run.id).items()}
+    assert kept == {"out/model.pt": (2, b"whole"), "first": (1, b"of 1"), "both": (2, b"of 2")}
+    folder = service.home / "blobs/runs" / run.id / "artifacts"
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["1/first", "2/both", "2/out/model.pt"], "bytes of no artifact stay on the disk"
+
+
+def test_a_saved_file_and_a_folder_of_its_name_are_told_apart(service: Service, tmp_path: Path) -> None:
+    code = """
+        import pathlib, time, atelier
+        pathlib.Path("notes.txt").write_text("saved")
+        atelier.current_run().save("notes.txt", name="out")
+        while not pathlib.Path(GATE).exists():
+            time.sleep(0.02)
+        pathlib.Path("out").mkdir()
+        pathlib.Path("out/model.pt").write_text("written")
+    """
+    gate = tmp_path / "gate"
+    run_id = service.submit(write(tmp_path / "code", train__py=code.replace("GATE", repr(str(gate)))))
+    wait_for(lambda: "out" in service.artifacts(run_id), "the saved file to be kept")
+    gate.touch()
+    run = service.wait(run_id)
+    assert run.state == "succeeded", service.log(run_id)
+    assert {path: service.content(run_id, path) for path in service.artifacts(run_id)} == {
+        "out": b"saved",
+        "notes.txt": b"saved",
+    }
+    told = [warning for warning in run.warnings if "out/model.pt" in warning]
+    assert len(told) == 1, run.warnings
+    assert "both be kept" in told[0]
+
+
 # -- tokens -------------------------------------------------------------------------------------------------------
 def agent_calls() -> dict[str, tuple[str, str, dict[str, object]]]:
     """Everything an agent may call: name → method, path, options."""

@@ -69,13 +69,13 @@ BAD_PATHS = [
 @pytest.mark.parametrize("path", GOOD_PATHS)
 def test_a_path_below_its_root_is_taken(path: str) -> None:
     assert checked_path(path) == path
-    assert RunPaths("r-aaaaaaaaaa").artifact(path) == f"runs/r-aaaaaaaaaa/artifacts/{path}"
+    assert RunPaths("r-aaaaaaaaaa").artifact(2, path) == f"runs/r-aaaaaaaaaa/artifacts/2/{path}"
 
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=repr)
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(RefusedInput) as caught:
-        RunPaths("r-aaaaaaaaaa").artifact(path)
+        RunPaths("r-aaaaaaaaaa").artifact(1, path)
     assert caught.value.code == "bad_path"
 
 

@@ -61,6 +61,12 @@ class FileReport(FromAgent):
     kind: Literal["saved", "written", "notebook"] = "written"
 
 
+def artifact_key(run_id: str, n: int, file: FileReport | Artifact) -> str:
+    """Where the bytes of an attempt's artifact lie; the executed notebook is the run's, as it is now."""
+    paths = RunPaths(run_id)
+    return paths.notebook if file.kind == "notebook" else paths.artifact(n, file.path)
+
+
 @dataclass
 class AttemptManager:
     """Serves agents. All of it is fenced: an attempt that has ended or was replaced is refused (``stale_attempt``).
@@ -196,7 +202,8 @@ class AttemptManager:
         Raises
         ------
         RefusedInput
-            ``too_large``: the run's artifacts would be more than one run may keep.
+            ``too_large``: the run's artifacts would be more than one run may keep. ``path_taken``: the attempt has left
+            a file where the path has a folder, or files below the path.
         """
         self._live(agent)
         kept = self.store.artifacts.total_bytes(agent.run_id, besides=file.path)
@@ -206,19 +213,19 @@ class AttemptManager:
                 f"{file.path}: the artifacts of a run may have {self.limits.artifact_size} bytes together.",
                 hint="Write less, or ask the administrator to raise limits.artifact_size.",
             )
-        return self.blobs.write_url(self._key(agent, file))
-
-    def _key(self, agent: AgentCaller, file: FileReport) -> str:
-        paths = RunPaths(agent.run_id)
-        return paths.notebook if file.kind == "notebook" else paths.artifact(file.path)
+        key = artifact_key(agent.run_id, agent.n, file)
+        if file.kind != "notebook":
+            self.store.artifacts.check_place(agent.run_id, agent.n, file.path)
+        return self.blobs.write_url(key)
 
     def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
         """Note an artifact whose bytes are stored."""
         self._live(agent)
-        self._check_stored(self._key(agent, file), file)
+        self._check_stored(artifact_key(agent.run_id, agent.n, file), file)
         fields = file.model_dump() | {"attempt": agent.n, "created_at": utcnow()}
         artifact = Artifact.model_validate(fields)
-        self.store.artifacts.add(agent.run_id, artifact)
+        for old in self.store.artifacts.add(agent.run_id, artifact):
+            self.blobs.delete(artifact_key(agent.run_id, old.attempt, old))
         event = Event("artifact", {"run": agent.run_id, "artifact": artifact.model_dump(mode="json")})
         self.feed.publish(agent.owner, agent.run_id, event)
         self.feed.touch(agent.owner)

@@ -54,8 +54,9 @@ class RunPaths:
     def result(self, n: int) -> str:
         return f"{self.attempt(n)}/result.json"
 
-    def artifact(self, path: str) -> str:
-        return f"{self.root}/artifacts/{checked_path(path)}"
+    def artifact(self, n: int, path: str) -> str:
+        """Below an attempt's own folder: what one attempt has left neither tears nor bars what a later one leaves."""
+        return f"{self.root}/artifacts/{n}/{checked_path(path)}"
 
     def checkpoint(self, n: int, step: int) -> str:
         """An attempt's own folder: a later one that dies at the same step can't tear what this one has published."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from atelier.errors import NotFound
+from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, Reason
 from atelier.service.store import Outcome, Store
@@ -68,6 +68,42 @@ class FilesSuite:
         assert store.artifacts.get(claim.run_id, "x") == saved
         store.artifacts.add(claim.run_id, artifact("x", 6).model_copy(update={"sha256": "1" * 64}))
         assert store.artifacts.get(claim.run_id, "x").kind == "written"
+
+    def test_a_later_attempts_file_takes_the_place_of_what_bars_it(self, store: Store) -> None:
+        """A file where there is now a folder, a folder where there is now a file; and nothing that looks like them."""
+        claim = running(store, retries=1)
+        kept = ["Out/a", "other", "outer", "plots/a_c", "plots%/x"]
+        for path in (*kept, "out", "plots/a%c/1", "plots/a%c/2/3", "same"):
+            assert store.artifacts.add(claim.run_id, artifact(path)) == []
+        store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.LOST, Reason.AGENT_LOST))
+        due_now(store, claim.run_id)
+        second = claimed(store)
+        store.runs.started(second.run_id, second.n, None)
+
+        def add(path: str) -> list[tuple[int, str]]:
+            store.artifacts.check_place(claim.run_id, 2, path)
+            gone = store.artifacts.add(claim.run_id, artifact(path, attempt=2))
+            return sorted((old.attempt, old.path) for old in gone)
+
+        assert add("out/model.pt") == [(1, "out")]
+        assert add("plots/a%c") == [(1, "plots/a%c/1"), (1, "plots/a%c/2/3")]
+        assert add("same") == [(1, "same")]
+        assert add("same") == [], "the bytes of what was noted again are its own"
+        found = [(each.attempt, each.path) for each in store.artifacts.of_run(claim.run_id)]
+        assert sorted(found) == sorted(
+            [(1, path) for path in kept] + [(2, "out/model.pt"), (2, "plots/a%c"), (2, "same")]
+        )
+
+    def test_one_attempt_has_no_file_where_it_has_a_folder(self, store: Store) -> None:
+        claim = running(store)
+        for path in ("out", "plots/loss/1.png"):
+            store.artifacts.add(claim.run_id, artifact(path))
+        for path in ("out/model.pt", "out/a/b", "plots", "plots/loss"):
+            with pytest.raises(RefusedInput, match="can't both be kept") as caught:
+                store.artifacts.check_place(claim.run_id, 1, path)
+            assert caught.value.code == "path_taken"
+        for path in ("out", "outer", "plots/loss/2.png", "plots/loss2", "Out/x"):
+            store.artifacts.check_place(claim.run_id, 1, path)
 
     def test_a_new_artifact_is_a_change(self, store: Store) -> None:
         claim = running(store)

@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from atelier.errors import NotFound, RefusedInput
 from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source
+from atelier.service.attempts import artifact_key
 from atelier.service.boundary import FromUser
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import send_blob
@@ -154,7 +155,7 @@ def read_artifact(run_id: str, path: str, request: Request, service: Parts, user
     """One artifact's bytes."""
     run = service.runs.resolve(user.owner, run_id)
     artifact = service.store.artifacts.get(run.id, path)
-    key = RunPaths(run.id).notebook if artifact.kind == "notebook" else RunPaths(run.id).artifact(artifact.path)
+    key = artifact_key(run.id, artifact.attempt, artifact)
     return send_blob(request, service.blobs, key, artifact.path.rsplit("/", 1)[-1])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, UnaryExpression, delete, func, insert, select, update
 
-from atelier.errors import NotFound
+from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import utcnow
 from atelier.records import Artifact, ModelVersion
 from atelier.service.store.assembly import artifact_of, model_of
@@ -37,10 +37,11 @@ class ArtifactStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add(self, run_id: str, artifact: Artifact) -> None:
-        """Note an artifact of a live attempt; one of the same path is replaced.
+    def add(self, run_id: str, artifact: Artifact) -> list[Artifact]:
+        """Note an artifact of a live attempt; those of earlier attempts that are the run's no more, for them to go.
 
-        What the code has saved stays ``saved`` when the same file is found in its working directory at the end.
+        One of the same path is replaced, and so is what an earlier attempt left where the path has a folder, or below
+        the path. What the code has saved stays ``saved`` when the same file is found in its working directory.
         """
         with self._db.write() as connection:
             live_pair(connection, run_id, artifact.attempt)
@@ -48,10 +49,31 @@ class ArtifactStore:
             same = (artifacts.c.attempt == artifact.attempt) & (artifacts.c.sha256 == artifact.sha256)
             saved = select(artifacts.c.path).where(this, same, artifacts.c.kind == "saved")
             if artifact.kind == "written" and connection.execute(saved).first() is not None:
-                return
-            connection.execute(delete(artifacts).where(this))
+                return []
+            earlier = [old for old in _in_the_way(connection, run_id, artifact.path) if old.attempt < artifact.attempt]
+            gone = [artifact.path, *(old.path for old in earlier)]
+            connection.execute(delete(artifacts).where(artifacts.c.run_id == run_id, artifacts.c.path.in_(gone)))
             connection.execute(insert(artifacts).values(run_id=run_id, **artifact.model_dump()))
             connection.execute(update(runs).where(runs.c.id == run_id).values(change=next_change(connection)))
+        return [old for old in earlier if old.kind != "notebook"]
+
+    def check_place(self, run_id: str, n: int, path: str) -> None:
+        """Whether an attempt's own files leave room for one of that path.
+
+        Raises
+        ------
+        RefusedInput
+            ``path_taken``.
+        """
+        with self._db.read() as connection:
+            found = _in_the_way(connection, run_id, path)
+        mine = [old.path for old in found if old.attempt == n and old.path != path]
+        if mine:
+            raise RefusedInput(
+                "path_taken",
+                f"{path[:200]!r} and {mine[0][:200]!r} can't both be kept: one would be a folder of the other.",
+                hint="Give one of them another name.",
+            )
 
     def of_run(self, run_id: str) -> list[Artifact]:
         """All artifacts of a run, by path."""
@@ -108,6 +130,16 @@ class ArtifactStore:
         """A run's published checkpoints, newest step first."""
         with self._db.read() as connection:
             return _checkpoints(connection, run_id, checkpoints.c.step.desc())
+
+
+def _in_the_way(connection: Connection, run_id: str, path: str) -> list[Artifact]:
+    """A run's artifacts that no file system could have beside one of that path: at it, above it, or below it."""
+    parts = path.split("/")
+    above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    # LIKE takes letters of either case for the same in SQLite, and the order of texts is a locale's in PostgreSQL.
+    near = artifacts.c.path.in_(above) | artifacts.c.path.startswith(f"{path}/", autoescape=True)
+    rows = connection.execute(select(artifacts).where(artifacts.c.run_id == run_id, near))
+    return [artifact_of(row) for row in rows if row.path in above or row.path.startswith(f"{path}/")]
 
 
 def _checkpoints(connection: Connection, run_id: str, *order: UnaryExpression[Any]) -> list[PublishedCheckpoint]:
