@@ -230,6 +230,7 @@ def _command(folder: Path, lab: Lab) -> list[str]:
         f"--IdentityProvider.token={TOKEN}",
         "--expose-app-in-browser",
         "--ServerApp.jpserver_extensions={'atelier.server': True}",
+        "--ServerDocsApp.yroom_manager_class=atelier.server.rooms.Rooms",
         f"--LabApp.extra_labextensions_path={folder / 'labextensions'}",
         "--allow-root",
     ]

@@ -4,7 +4,7 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { ReactWidget } from '@jupyterlab/ui-components';
 import type { ReactNode } from 'react';
 
-import { readModelTarget, readRunsTarget, readRunTarget } from './model/ids';
+import { readModelTarget, readQuestion, readRunsTarget, readRunTarget } from './model/ids';
 import type { Run } from './model/records';
 import { runIcon } from './icon';
 import type { IAtelier } from './tokens';
@@ -12,6 +12,7 @@ import { HostContext, type Host } from './views/host';
 import { ModelView } from './views/ModelView';
 import { Panel } from './views/Panel';
 import { Notice } from './views/parts';
+import { QuestionView } from './views/QuestionView';
 import { RunList } from './views/RunList';
 import { RunView } from './views/RunView';
 
@@ -69,6 +70,42 @@ export function rendererFactory(atelier: IAtelier): IRenderMime.IRendererFactory
     mimeTypes: Object.keys(VIEWS),
     defaultRank: 0,
     createRenderer: options => new OutputView(options.mimeType, atelier.host(notebookOf(options)))
+  };
+}
+
+export const INPUT_TYPE = 'application/vnd.atelier.input+json';
+
+/** What a running cell asks: a field in its outputs. */
+class AskingView extends ReactWidget implements IRenderMime.IRenderer {
+  private data: unknown = null;
+
+  constructor(private readonly host: Host) {
+    super();
+    this.addClass('at-root');
+  }
+
+  async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
+    this.data = model.data[INPUT_TYPE];
+    this.update();
+    await this.renderPromise;
+  }
+
+  protected render(): JSX.Element {
+    const question = readQuestion(this.data);
+    return (
+      <HostContext.Provider value={this.host}>
+        {question ? <QuestionView key={question.id} question={question} /> : <></>}
+      </HostContext.Provider>
+    );
+  }
+}
+
+export function askingFactory(atelier: IAtelier): IRenderMime.IRendererFactory {
+  return {
+    safe: false, // a field that somebody else's notebook words is not shown before the user has run the cell
+    mimeTypes: [INPUT_TYPE],
+    defaultRank: 0,
+    createRenderer: options => new AskingView(atelier.host(notebookOf(options)))
   };
 }
 

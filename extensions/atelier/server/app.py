@@ -8,6 +8,7 @@ from traitlets import Int
 from atelier.server.events import Feed
 from atelier.server.handlers import HANDLERS
 from atelier.server.link import ServiceLink
+from atelier.server.questions import Questions
 
 
 class AtelierServer(ExtensionApp):
@@ -25,7 +26,10 @@ class AtelierServer(ExtensionApp):
         self._link = ServiceLink()
         self._feed = Feed(self._link)
         self.settings.update(
-            atelier_link=self._link, atelier_feed=self._feed, atelier_largest_body=self.largest_body_bytes
+            atelier_link=self._link,
+            atelier_feed=self._feed,
+            atelier_questions=Questions(),
+            atelier_largest_body=self.largest_body_bytes,
         )
 
     def initialize_handlers(self) -> None:

@@ -14,6 +14,7 @@ from atelier.server.folders import path_below
 from atelier.server.home_root import HomeHandler, RootsHandler
 from atelier.server.pages import EventsSocket
 from atelier.server.passed import ServiceHandler
+from atelier.server.questions import Questions
 from atelier.server.written import read_sources, submit_written
 
 SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
@@ -64,6 +65,20 @@ class CopyHandler(LocalHandler):
         self.answer(await copy_back(self.link, order, self.root), status=201)
 
 
+class AnswerHandler(AtelierHandler):
+    """``POST {"value": text}`` → 204: the answer to a question of a running cell."""
+
+    @web.authenticated
+    def post(self, name: str) -> None:
+        value = self.json_object().get("value")
+        if not isinstance(value, str):
+            raise RefusedInput("bad_answer", "The answer is no text.", hint='Send {"value": "…"}.')
+        questions: Questions = self.settings["atelier_questions"]
+        questions.answer(name, value)
+        self.set_status(204)
+        self.finish()
+
+
 class NoSuchHandler(AtelierHandler):
     """Everything else below ``atelier/``: 404 for who may call, 403 for others."""
 
@@ -84,6 +99,7 @@ HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/atelier/events", EventsSocket),
     (r"/atelier/submit", SubmitHandler),
     (r"/atelier/copy-back", CopyHandler),
+    (r"/atelier/questions/([\w-]+)", AnswerHandler),
     (r"/atelier/api/v1/roots", RootsHandler),
     (r"/atelier/api/v1/roots/home/(list|preview|file)", HomeHandler),
     (r"/atelier/api/v1/(.*)", ServiceHandler),

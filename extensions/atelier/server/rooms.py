@@ -1,7 +1,8 @@
-"""Rooms of notebooks whose outputs the server writes as JupyterLab does: one for all that a stream prints in a row.
+"""Rooms of notebooks whose outputs the server writes as JupyterLab does, and whose cells may ask.
 
-jupyter-server-documents 0.3.3 adds an output per message instead, which fills the file, is an error in each page
-(https://github.com/jupyter-ai-contrib/jupyter-server-documents/issues/306), and shows each update of a display anew.
+jupyter-server-documents 0.3.3 adds an output per message, not one for all that a stream prints in a row. That fills the
+file, is an error in each page (https://github.com/jupyter-ai-contrib/jupyter-server-documents/issues/306), and shows
+each update of a display anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from jupyter_server_documents.outputs import OutputProcessor
 from jupyter_server_documents.rooms import YNotebookRoom, YRoomManager
 from pycrdt import Array, Map, Text
+
+from atelier.server.questions import AskingClient, Questions
 
 NOTEBOOK = "json:notebook:"
 _MOVES = re.compile(r"([\n\r\b])")
@@ -77,6 +80,13 @@ class NotebookRoom(YNotebookRoom):
         await super()._connect_client(kernel_manager)
         self.output_processor = NotebookOutputs(parent=self)
         self.output_processor.use_outputs_service = False
+        self._kernel_client: Any = AskingClient(self._kernel_client, self._questions)
+
+    @property
+    def _questions(self) -> Questions:
+        extension = self.parent.parent  # of the manager of the rooms
+        questions: Questions = extension.serverapp.web_app.settings["atelier_questions"]
+        return questions
 
 
 class Rooms(YRoomManager):

@@ -96,6 +96,11 @@ export class Api {
     return this.send('POST', 'submit', sources === null ? { path } : { path, sources });
   }
 
+  /** Answers what a running cell asks. */
+  answer(question: string, value: string): Promise<void> {
+    return this.send('POST', `questions/${encodeURIComponent(question)}`, { value });
+  }
+
   copyBack(order: CopyOrder): Promise<Written> {
     return this.send('POST', 'copy-back', order);
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { artifactAddress, readModelTarget, readRunsTarget, readRunTarget } from './ids';
+import { artifactAddress, readModelTarget, readQuestion, readRunsTarget, readRunTarget } from './ids';
 
 describe('what a MIME bundle names', () => {
   it.each([
@@ -53,5 +53,14 @@ describe('the address of an artifact', () => {
 
   it.each(['../x', 'a/../b', '/etc/passwd', 'a//b', '', '.', 'a\\b', 'a\0b'])('%j is none', path => {
     expect(artifactAddress(path)).toBeNull();
+  });
+});
+
+describe('a question of a cell', () => {
+  it('has an id that can be part of an address, and words', () => {
+    const asked = { id: 'aB3_-', prompt: 'Name: ', password: false };
+    expect(readQuestion(asked)).toEqual(asked);
+    expect(readQuestion({ id: 'a' })).toEqual({ id: 'a', prompt: '', password: false });
+    expect([null, {}, { id: '../x' }, { id: 7 }].map(readQuestion)).toEqual([null, null, null, null]);
   });
 });

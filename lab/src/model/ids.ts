@@ -63,3 +63,17 @@ export function artifactAddress(path: string): string | null {
 function field(data: unknown, name: string): unknown {
   return typeof data === 'object' && data !== null ? (data as Record<string, unknown>)[name] : undefined;
 }
+
+/** What a running cell asks. */
+export interface Question {
+  id: string;
+  prompt: string;
+  password: boolean;
+}
+
+export function readQuestion(data: unknown): Question | null {
+  const told = typeof data === 'object' && data !== null ? (data as Partial<Question>) : {};
+  return typeof told.id === 'string' && /^[\w-]+$/.test(told.id)
+    ? { id: told.id, prompt: typeof told.prompt === 'string' ? told.prompt : '', password: told.password === true }
+    : null;
+}
