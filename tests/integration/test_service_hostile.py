@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from typing import Any
 
 import pytest
 
-from atelier.wire import page_token
+from atelier.wire import API, page_token
 from tests.service_driver import Service
 
 # -- page tokens --------------------------------------------------------------------------------------------------
@@ -26,3 +28,43 @@ FORGED: dict[str, dict[str, Any]] = {
 def test_a_forged_page_token_is_refused(service: Service, name: str) -> None:
     answer = service.get("/runs", params={"page": page_token(**FORGED[name])})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_page_token"), answer.text
+
+
+# -- bodies -------------------------------------------------------------------------------------------------------
+def begin(service: Service, request: str, *, token: str | None, body: bytes = b"{") -> tuple[int, str]:
+    """The status and the error's code of a request whose body begins so and never ends."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(10)
+        line.connect(service.note["socket"])
+        head = f"{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+        head += f"Authorization: {token}\r\n" if token else ""
+        line.sendall(f"{head}\r\n{len(body):x}\r\n".encode() + body + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"}}"):
+            part = line.recv(65536)
+            assert part, f"the service hung up after {answer!r}"
+            answer += part
+    return int(answer.split()[1]), json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"]
+
+
+BODIES = (
+    f"POST {API}/runs",
+    f"POST {API}/runs/uploads/cancel",
+    f"PUT {API}/bundles/{'0' * 64}",
+    f"POST {API}/models",
+    f"PUT {API}/agent/streams/log?offset=0",
+    f"POST {API}/agent/uploads/place",
+    f"POST {API}/agent/finish",
+)
+
+
+@pytest.mark.parametrize("scheme", [None, "token nobody's", "run nobody's"])
+@pytest.mark.parametrize("request_line", BODIES)
+def test_a_body_is_read_from_nobody_unknown(service: Service, request_line: str, scheme: str | None) -> None:
+    assert begin(service, request_line, token=scheme) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize("path", ["/runs", "/models", "/runs/uploads/cancel", "/runs/bundles/cancel"])
+def test_a_body_whose_length_was_not_declared_is_bounded(service: Service, path: str) -> None:
+    endless = b" " * ((8 << 20) + 1)
+    assert begin(service, f"POST {API}{path}", token=f"token {service.token}", body=endless) == (413, "too_large")

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
 from atelier.service.bodies import MOST_BYTES, BodyLimit
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
-from atelier.service.handlers.context import Service
+from atelier.service.handlers.context import Service, authenticate
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
 
 log = logging.getLogger("atelier.service")
@@ -35,8 +35,8 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for resource in (catalog, uploads, runs, models, roots, leases, agent):
         app.include_router(resource.router, prefix=API)
+    app.add_middleware(BodyLimit)  # within the guard, which would wrap its error in a group
     app.middleware("http")(_guard)
-    app.add_middleware(BodyLimit)
     app.add_exception_handler(AtelierError, _atelier_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
@@ -79,12 +79,14 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
         return await _atelier_error(request, problem)
     if "\0" in request.url.path or "%00" in request.url.query:
         return await _http_error(request, HTTPException(404))
+    try:
+        await authenticate(request)
+    except AtelierError as problem:
+        return await _atelier_error(request, problem)
     is_json = request.headers.get("content-type", "").startswith("application/json")
     length = request.headers.get("content-length", "0")
     if is_json and length.isdecimal() and int(length[:18]) > MOST_BYTES:
-        return await _atelier_error(
-            request, RefusedInput("too_large", "The request's JSON is larger than 8 MiB.", hint="Send less.")
-        )
+        return await _http_error(request, HTTPException(413))
     return await call_next(request)
 
 
@@ -114,6 +116,10 @@ async def _http_error(request: Request, problem: Exception) -> Response:
         return await _atelier_error(
             request,
             NotFound("no_such_page", f"There is nothing at {request.url.path[:200]}.", hint="See openapi.json."),
+        )
+    if problem.status_code == 413:
+        return await _atelier_error(
+            request, RefusedInput("too_large", "The request's body is larger than 8 MiB.", hint="Send less.")
         )
     error = RefusedInput("http_error", str(problem.detail))
     return JSONResponse(error_body(error), status_code=problem.status_code, headers=problem.headers)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atelier.errors import RefusedInput
+from atelier.wire import API
 
 MOST_BYTES = 8 << 20
-_COUNTED_ELSEWHERE = ("/bundles/", "/uploads/", "/streams/")
-"""Parts of paths whose handlers take bytes piece by piece, under limits of their own."""
+_COUNTED_ELSEWHERE = re.compile(rf"PUT {API}/(bundles|uploads|agent/streams)/[^/]+")
+"""Requests whose handlers take bytes piece by piece, under limits of their own."""
 
 
 class BodyLimit:
-    """Middleware that stops reading a body at `MOST_BYTES`."""
+    """Middleware that stops reading a body at `MOST_BYTES`, with status 413.
+
+    It raises what FastAPI lets through as it is: of any other error while a body is read it makes one of its own.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or any(part in scope["path"] for part in _COUNTED_ELSEWHERE):
+        if scope["type"] != "http" or _COUNTED_ELSEWHERE.fullmatch(f"{scope['method']} {scope['path']}"):
             await self._app(scope, receive, send)
             return
         taken = 0
@@ -28,7 +34,7 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MOST_BYTES:
-                raise RefusedInput("too_large", "The request's body is larger than 8 MiB.", hint="Send less.")
+                raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)

@@ -22,6 +22,7 @@ from atelier.service.store import Store
 from atelier.service.streams import Streams
 from atelier.settings import Settings
 from atelier.storage import BlobStore
+from atelier.wire import API
 
 MOST_PREVIEWS = 4
 
@@ -66,16 +67,27 @@ def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-async def user_of(request: Request) -> Caller:
-    """The user who calls; refuses everybody else."""
-    service = service_of(request)
-    service.on_request()
-    return await service.callers.caller(request.headers.get("authorization"))
+async def authenticate(request: Request) -> None:
+    """Learn who calls the API, before any of the body is read; refuses everybody unknown.
+
+    FastAPI reads and parses a body before it asks what a handler depends on.
+    """
+    service, authorization = service_of(request), request.headers.get("authorization")
+    if request.scope["path"].startswith(f"{API}/agent/"):
+        request.state.agent = await asyncio.to_thread(service.attempts.caller, authorization)
+    elif request.scope["path"].startswith(f"{API}/"):
+        service.on_request()
+        request.state.user = await service.callers.caller(authorization)
+
+
+def user_of(request: Request) -> Caller:
+    """The user who calls, as `authenticate` found."""
+    return cast(Caller, request.state.user)
 
 
 def agent_of(request: Request) -> AgentCaller:
-    """The attempt whose agent calls; refuses everybody else."""
-    return service_of(request).attempts.caller(request.headers.get("authorization"))
+    """The attempt whose agent calls, as `authenticate` found."""
+    return cast(AgentCaller, request.state.agent)
 
 
 Parts = Annotated[Service, Depends(service_of)]
