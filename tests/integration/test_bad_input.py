@@ -97,6 +97,9 @@ ROWS = {
     "a name of a newline": Row("bad_name", GOOD, "good.ipynb", options={"name": "a\nb"}),
     "no nodes": Row("bad_request", GOOD, "good.ipynb", options={"nodes": 0}, ways=NAMED),
     "more nodes than there are": Row("too_many_nodes", GOOD, "good.ipynb", options={"nodes": 9}, ways=NAMED),
+    "a dataset that is not there": Row(
+        "unknown_dataset", GOOD, "good.ipynb", options={"data": ["digits@1"]}, ways=NAMED
+    ),
     "negative retries": Row("bad_request", GOOD, "good.ipynb", options={"retries": -1}),
     "a project of others": Row("project_not_allowed", GOOD, "good.ipynb", options={"project": "theirs"}, ways=NAMED),
 }
@@ -242,7 +245,8 @@ def _waited(place: Terminal, run_id: str) -> dict[str, Any]:
 
 
 def _typed(place: Terminal, folder: Path, row: Row) -> dict[str, Any]:
-    options = [f"--{name}={value}" for name, value in row.options.items()]
+    given = [(name, each) for name, value in row.options.items() for each in (value if name == "data" else [value])]
+    options = [f"--{name}={value}" for name, value in given]
     done = Terminal(place.home, folder, place.more).type("submit", row.work, *options, "--wait", "--json")
     record: dict[str, Any] = done.document
     return record

@@ -120,6 +120,12 @@ class RunManager:
                 f"The machine {machine.name!r} can't be given: {why}",
                 hint="Pick another machine.",
             )
+        if spec.data:
+            raise RefusedInput(
+                "unknown_dataset",
+                f"There is no dataset {spec.data[0][:80]!r}: this platform keeps no versions of data.",
+                hint="Leave 'data' out, and read the files of a data root: atelier.data.list() names the roots.",
+            )
         if spec.nodes > self.most_nodes:
             raise RefusedInput(
                 "too_many_nodes",
