@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from atelier.local.inheritance import INHERITED, inherited
 from tests.hub_driver import Person, Platform, running_platform, wait_for
 
+DOCTOR = [sys.executable, "-m", "atelier", "doctor", "--json"]
 OF_THE_ADMINISTRATOR = ("HF_TOKEN", "UV_INDEX_PASSWORD", "SSH_AUTH_SOCK", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -159,6 +161,15 @@ def test_a_server_gets_what_a_run_gets_of_the_administrators_environment(ann: Pe
     assert environ["LOGNAME"] == environ["USER"] == "ann"
     ours = {name for name in environ if name in INHERITED}
     assert ours >= {name for name in inherited(os.environ) if name not in {"PATH", "HOME", "USER", "LOGNAME"}}
+
+
+def test_the_doctor_in_a_server_looks_at_what_the_service_offers(ann: Person) -> None:
+    done = subprocess.run(DOCTOR, env=ann.server_environ(), capture_output=True, timeout=60, check=False)
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert found["service"]["status"] == "ok"
+    assert found["image pytorch"]["status"] == "ok"
+    assert "/nowhere/bin/python is not there" in found["image broken"]["text"]
+    assert [name for name in found if name == "home" or name.startswith("port")] == []
 
 
 def test_pip_writes_into_the_overlay_and_cannot_break_the_image(ann: Person, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from atelier.cli.connection import client_of
 from atelier.cli.output import Output
 from atelier.errors import AtelierError
 from atelier.home import atelier_home
+from atelier.settings import Settings
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -33,25 +34,31 @@ def doctor(options: Namespace, output: Output) -> int:
 
 
 def examine(options: Namespace) -> Iterator[Check]:
-    """All checks, in the order in which one would look."""
-    home = atelier_home()
-    first, settings = checks.check_settings(Path(options.settings) if options.settings else home / "atelier.yaml")
-    yield first
-    yield checks.check_accounts(settings)
+    """All checks, in the order in which one would look.
+
+    Where the environment names a service, as in a notebook server, its home and ports are its administrator's matter.
+    """
+    home, named = atelier_home(), bool(getattr(options, "url", None) or os.environ.get("ATELIER_URL"))
+    settings = Settings()
+    if options.settings or not named:
+        first, settings = checks.check_settings(Path(options.settings) if options.settings else home / "atelier.yaml")
+        yield first
+        yield checks.check_accounts(settings)
     yield checks.check_python()
-    yield checks.check_home(home)
-    yield checks.check_file_system(home)
-    yield checks.check_disk(home)
+    if not named:
+        yield checks.check_home(home)
+        yield checks.check_file_system(home)
+    yield checks.check_disk(Path.home() if named else home)
     yield checks.check_memory()
     yield checks.check_gpu()
-    service, offered = _service(options, home)
+    service, offered = _service(options, home, named=named)
     yield service
     yield from checks.check_images(settings, home, None if options.settings else offered)
-    yield from checks.check_ports(home)
+    if not named:
+        yield from checks.check_ports(home)
 
 
-def _service(options: Namespace, home: Path) -> tuple[Check, Offered | None]:
-    named = bool(getattr(options, "url", None) or os.environ.get("ATELIER_URL"))
+def _service(options: Namespace, home: Path, *, named: bool) -> tuple[Check, Offered | None]:
     try:
         with client_of(options) as client:
             return checks.check_service(home, client, named=named)
