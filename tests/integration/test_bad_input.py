@@ -161,7 +161,7 @@ def by_command_line(place: Terminal, folder: Path, row: Row) -> Refusal:
     for name, value in row.params.items():
         words += ["-p", name, value if isinstance(value, str) else json.dumps(value)]
     for name, value in row.options.items():
-        words += [f"--{name}={value}"]
+        words += [f"--{name}={each}" for each in (value if isinstance(value, list) else [value])]
     done = Terminal(place.home, folder, place.more).type(*words, "--json")
     error = done.document["error"]
     assert done.code in {2, 4}, done
@@ -245,8 +245,7 @@ def _waited(place: Terminal, run_id: str) -> dict[str, Any]:
 
 
 def _typed(place: Terminal, folder: Path, row: Row) -> dict[str, Any]:
-    given = [(name, each) for name, value in row.options.items() for each in (value if name == "data" else [value])]
-    options = [f"--{name}={value}" for name, value in given]
+    options = [f"--{name}={value}" for name, value in row.options.items()]
     done = Terminal(place.home, folder, place.more).type("submit", row.work, *options, "--wait", "--json")
     record: dict[str, Any] = done.document
     return record
