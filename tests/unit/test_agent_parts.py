@@ -132,6 +132,8 @@ def test_what_the_code_tells_stands_over_its_cells() -> None:
     meter = ProgressMeter()
     meter.set(3, 9, 1.0, own=False)
     assert (meter.as_json() or {})["unit"] == "cells"
+    meter.set(6, 9, 1.5, own=False)
+    assert left_s(meter) is None, "three imports say nothing of the cell that trains"
     meter.set(1, 100, 2.0, own=True)
     meter.set(4, 9, 3.0, own=False)
     told = meter.as_json()

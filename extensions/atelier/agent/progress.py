@@ -14,7 +14,8 @@ LONGEST_S = 10 * 365 * 86400.0
 class ProgressMeter:
     """The newest progress, and the rate since the first point. Thread-safe.
 
-    The work's own progress, once it tells any, stands over the count of executed cells.
+    The work's own progress, once it tells any, stands over the count of executed cells. From these no time left is told:
+    the cell that trains takes longer than all others.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class ProgressMeter:
             return {"done": done, "total": self._total, "unit": unit, "left_s": self._left_s(), "at": moment}
 
     def _left_s(self) -> float | None:
-        if self._first is None or self._newest is None or self._total is None:
+        if not self._own or self._first is None or self._newest is None or self._total is None:
             return None
         done, took_s = self._newest[0] - self._first[0], self._newest[1] - self._first[1]
         if done <= 0 or took_s <= 0:
