@@ -20,22 +20,33 @@ export function Panel(props: PanelProps): JSX.Element {
   const { shown, show } = props;
   const opened = useRef<Run | null>(null);
   const scroller = useRef<HTMLDivElement>(null);
+  const head = useRef<HTMLDivElement>(null);
+  const picked = useRef(false);
   useEffect(() => {
     scroller.current?.scrollTo({ top: 0 });
+    if (picked.current) {
+      // what had the focus is gone: keys would begin at the top of the page again
+      picked.current = false;
+      head.current?.querySelector<HTMLElement>('button, h2')?.focus();
+    }
   }, [shown]);
+  const go = (id: string | null): void => {
+    picked.current = true;
+    show(id);
+  };
   const open = (run: Run): void => {
     opened.current = run;
-    show(run.id);
+    go(run.id);
   };
   const known = opened.current?.id === shown ? opened.current : null;
   return (
     <div className="at-panel-body" ref={scroller}>
-      <div className="at-panel-head">
+      <div className="at-panel-head" ref={head}>
         {shown === null ? (
-          <h2>Atelier runs</h2>
+          <h2 tabIndex={-1}>Atelier runs</h2>
         ) : (
           <>
-            <Button kind="bare" icon="back" onClick={() => show(null)}>
+            <Button kind="bare" icon="back" onClick={() => go(null)}>
               All runs
             </Button>
             <Button
@@ -51,7 +62,7 @@ export function Panel(props: PanelProps): JSX.Element {
       {shown === null ? (
         <RunList target={ALL} onOpen={open} />
       ) : (
-        <RunView key={shown} id={shown} known={known} onRemoved={() => show(null)} />
+        <RunView key={shown} id={shown} known={known} onRemoved={() => go(null)} />
       )}
     </div>
   );

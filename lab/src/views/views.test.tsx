@@ -1,10 +1,12 @@
 import { act, cleanup, fireEvent, render, screen, within } from '@testing-library/react';
+import { useState } from 'react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { answersFor, Failure, makeArtifact, makeAttempt, makeRun, Page, type Answers } from '../testing/page';
 import type { Run } from '../model/records';
 import { HostContext, type Host } from './host';
 import { ModelView } from './ModelView';
+import { Panel } from './Panel';
 import { RunList } from './RunList';
 import { RunView } from './RunView';
 
@@ -281,6 +283,28 @@ describe('the list of runs', () => {
     fireEvent.click(screen.getByRole('button', { name: 'Try again' }));
     await settle();
     expect(screen.getByRole('button', { name: 'digits' })).toBeTruthy();
+  });
+});
+
+describe('the panel', () => {
+  it('keeps the focus in itself when it goes to a run and back', async () => {
+    const InPanel = (): JSX.Element => {
+      const [shown, setShown] = useState<string | null>(null);
+      return <Panel shown={shown} show={setShown} openInTab={() => undefined} />;
+    };
+    await show(<InPanel />, {
+      ...answersFor(makeRun()),
+      'api/v1/runs?limit=15': { items: [makeRun()], next: null }
+    });
+    expect(document.activeElement).toBe(document.body);
+    const row = screen.getByRole('button', { name: 'digits' });
+    row.focus();
+    fireEvent.click(row);
+    await settle();
+    expect(document.activeElement).toBe(screen.getByRole('button', { name: 'All runs' }));
+    fireEvent.click(document.activeElement as HTMLElement);
+    await settle();
+    expect(document.activeElement).toBe(screen.getByRole('heading', { name: 'Atelier runs' }));
   });
 });
 
