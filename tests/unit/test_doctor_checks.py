@@ -9,6 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from atelier.client import Address, Client
 from atelier.client.embedded import lock_holder
 from atelier.settings import Catalog, Image, Settings
 from tests.tiny_server import Answer, tiny_server
+
+NOBODY = 65534
 
 
 def test_a_settings_file_with_a_wrong_key_fails_with_line_and_nearest(tmp_path: Path) -> None:
@@ -34,11 +38,26 @@ def test_a_missing_settings_file_is_right(tmp_path: Path) -> None:
     assert checks.check_settings(tmp_path / "atelier.yaml")[0].status == "ok"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_home_that_is_not_writable_fails(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    assert checks.check_home(tmp_path / "below").status == "fail"
-    assert checks.check_home(tmp_path).status == "fail"
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder that this process may read, not write: as root it is for the while an account that owns nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        is_root = os.getuid() == 0
+        if is_root:
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield folder
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+            folder.chmod(0o755)
+
+
+def test_a_home_that_is_not_writable_fails(nobody: Path) -> None:
+    assert checks.check_home(nobody / "below").status == "fail"
+    assert checks.check_home(nobody).status == "fail"
 
 
 def test_a_home_that_is_not_there_yet_is_right(tmp_path: Path) -> None:
