@@ -14,8 +14,8 @@ LONGEST_S = 10 * 365 * 86400.0
 class ProgressMeter:
     """The newest progress, and the rate since the first point. Thread-safe.
 
-    The work's own progress, once it tells any, stands over the count of executed cells. From these no time left is told:
-    the cell that trains takes longer than all others.
+    The work's own progress, once it tells any, stands over the count of executed cells. From these no time left is
+    told: the cell that trains takes longer than all others.
     """
 
     def __init__(self) -> None:
