@@ -45,7 +45,10 @@ function render({ model, el }) {
       if (part in ready) ready[part] = true;
       if (part === 'fields') form.root.classList.remove('tf-broken');
     } catch (error) {
-      if (part === 'fields') form.root.classList.add('tf-broken');
+      if (part === 'fields') {
+        form.root.classList.add('tf-broken');
+        parts.head.replaceChildren(h('h3', { class: 'tf-title' }, 'Train in the background'));
+      }
       const again = h('button', { type: 'button', class: 'af-button', onclick: part === 'fields' ? start : () => fill(part, question, show).then(check) }, 'Try again');
       parts[part].replaceChildren(problem(error, again));
     }
@@ -263,7 +266,7 @@ function render({ model, el }) {
         const code = `atelier.run("${answer.run}")`;
         const isBelow = await form.show(answer.bundle);
         parts.message.replaceChildren(
-          notice('good', `Submitted ${answer.name} as ${answer.run}.`, `It goes on when you close the tab. ${isBelow ? 'Its live view is below' : 'Put form.run into a cell to watch it'}.`, copyButton('Copy code', code)),
+          notice('good', `Submitted ${answer.name} as ${answer.run}.`, `It goes on when you close the tab. ${isBelow ? 'Its live view is below' : 'Put form.run into a cell to watch it'}.`, copyButton(`Copy ${code}`, code)),
           ...answer.warnings.map(text => notice('warn', text))
         );
       }
