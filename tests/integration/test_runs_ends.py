@@ -36,8 +36,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with images that lack something."""
     folder = tmp_path_factory.mktemp("images")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "bare"], check=True, timeout=60)
-    gone = folder / "gone/bin/python"
-    images = f"{{name: bare, python: {folder}/bare/bin/python}}, {{name: gone, python: {gone}}}"
+    broken = write(folder / "broken/bin", python__sh="#!/nowhere/python\n")
+    broken.chmod(0o755)
+    images = f"{{name: bare, python: {folder}/bare/bin/python}}, {{name: broken, python: {broken}}}"
     with service_over(settings=SETTINGS.replace("}]\n  machines", f"}}, {images}]\n  machines")) as place:
         yield place
 
@@ -74,7 +75,7 @@ CAUSES = {
     "deadline in a cell": Cause(Reason.DEADLINE, SLEEP, state="timed_out", spec={"timeout_s": 3}, is_notebook=True),
     "stalled": Cause(Reason.STALLED, SLEEP, spec={"stall_timeout_s": 1}),
     "no kernel": Cause(Reason.KERNEL_MISSING, "1", "kernel", spec={"image": "bare"}, is_notebook=True),
-    "no python": Cause(Reason.START_FAILED, "1", spec={"image": "gone"}),
+    "no python": Cause(Reason.START_FAILED, "1", spec={"image": "broken"}),
     "requirements": Cause(Reason.REQUIREMENTS, "1", "requirements.txt"),
 }
 
