@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import event
 
 from atelier.errors import NotFound
-from atelier.service import callers
+from atelier.service import callers, connections
 from atelier.service.app import create_app
 from atelier.service.callers import HubIdentities, hub_owner
-from atelier.service.feed import Feed
-from atelier.service.serving import Plan, _Idle, assemble
+from atelier.service.feed import EVENT_NAMES, MOST_EVENTS, MOST_POINTS, Event, Feed, metrics_event
+from atelier.service.serving import Plan, _Idle, assemble, server_of
 from atelier.service.store import Store
+from atelier.service.store.streams import Point
 from atelier.testing.samples import beat, created, running
 from atelier.wire import API
 from tests.service_driver import SETTINGS
@@ -145,6 +149,109 @@ def test_a_number_from_another_database_is_told_to_read_anew(store: Store, of_on
         assert "late" in told
 
     asyncio.run(watch())
+
+
+def points(run: str, step: int, count: int, *names: str) -> Event:
+    """An event with so many points of each name."""
+    named = names or ("loss",)
+    return metrics_event(run, [Point(name, step + n, 0.5, 1.0) for n in range(count) for name in named])
+
+
+def after_a_stall(store: Store, *passed: tuple[str, Event]) -> list[tuple[str, Any]]:
+    """What a watcher is told, by type and data, who read nothing while these events of runs passed by."""
+
+    async def watch() -> list[tuple[str, Any]]:
+        feed = Feed(store, longest_s=0.5)
+        feed.bind(asyncio.get_running_loop())
+        stream = feed.watch("ann#1", None, None)
+        await first(stream, 1)
+        for run, each in passed:
+            feed.publish("ann#1", run, each)
+        await asyncio.sleep(0)
+        told = [piece.decode().partition("\ndata: ") async for piece in stream if b"data: " in piece]
+        return [(head.removeprefix("event: "), json.loads(data)) for head, _, data in told]
+
+    return asyncio.run(asyncio.wait_for(watch(), 20))
+
+
+def test_points_of_a_run_wait_as_one_event(store: Store) -> None:
+    passed = [("r-a", points("r-a", 10 * n, 10)) for n in range(20)]
+    passed.insert(5, ("r-b", points("r-b", 0, 1, "up")))
+    told = {data["run"]: data for kind, data in after_a_stall(store, *passed) if kind == "metrics"}
+    assert [step for step, _, _ in told["r-a"]["points"]["loss"]] == list(range(200))
+    assert told["r-a"]["last"] == {"loss": 0.5}
+    assert told["r-b"]["points"] == {"up": [[0, 0.5, 1.0]]}
+    assert passed[0][1].data["points"]["loss"] == [[n, 0.5, 1.0] for n in range(10)], "others have this event, too"
+
+
+def test_of_a_logs_sizes_the_newest_waits(store: Store) -> None:
+    sizes = [("r-a", Event("log", {"run": "r-a", "attempt": 1, "size": n})) for n in range(1500)]
+    assert after_a_stall(store, *sizes) == [("log", {"run": "r-a", "attempt": 1, "size": 1499})]
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        [("r-a", points("r-a", 1000 * n, 1000)) for n in range(50)],
+        [(f"r-{n}", points(f"r-{n}", 0, 1000)) for n in range(50)],
+        [("r-a", points("r-a", 0, 50_000))],
+        [("r-a", points("r-a", n, 1, *(f"n{n}-{k}" for k in range(200)))) for n in range(200)],
+    ],
+    ids=["one run", "many runs", "one event", "many names"],
+)
+def test_who_reads_nothing_is_kept_no_more_than_some_points(store: Store, passed: list[tuple[str, Event]]) -> None:
+    told = after_a_stall(store, *passed)
+    waited = sum(len(values) for kind, data in told if kind == "metrics" for values in data["points"].values())
+    assert waited <= MOST_POINTS
+    assert told[0] == ("resync", {}) or max(len(data["points"]) for _, data in told) <= EVENT_NAMES
+
+
+def test_many_artifacts_are_read_anew(store: Store) -> None:
+    passed = [
+        ("r-a", Event("artifact", {"run": "r-a", "artifact": {"path": f"{n}.txt"}})) for n in range(MOST_EVENTS + 1)
+    ]
+    assert after_a_stall(store, *passed) == [("resync", {})]
+    assert len(after_a_stall(store, *passed[:-1])) == MOST_EVENTS
+
+
+async def until_the_end(reader: asyncio.StreamReader) -> int:
+    """How many bytes come before the other side ends the connection."""
+    taken = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := await reader.read(1 << 20):
+            taken += len(part)
+    return taken
+
+
+def test_who_takes_no_more_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALLED_S", 0.5)
+    (tmp_path / "atelier.yaml").write_text(SETTINGS)
+    path = tmp_path / "service.sock"
+    service = assemble(Plan(tmp_path), path, "token", _Idle(0.0))
+    server = server_of(service)
+
+    async def stall() -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(f"GET {API}/events HTTP/1.1\r\nHost: x\r\nAuthorization: token token\r\n\r\n".encode())
+        await reader.readuntil(b": atelier")
+        caller = await service.callers.caller("token token")
+        for n in range(40):
+            service.feed.publish(caller.owner, "r-a", points("r-a", n, 15_000))
+            await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(until_the_end(reader), 10) > 0
+        writer.close()
+
+    async def serve() -> None:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.bind(str(path))
+            serving = asyncio.create_task(server.serve(sockets=[line]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            await stall()
+            server.should_exit = True
+            await asyncio.wait_for(serving, 10)
+
+    asyncio.run(serve())
 
 
 def test_to_watch_a_run_asks_the_database_in_another_thread(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from atelier.records import Run
 from atelier.service.store import Store
 from atelier.service.store.streams import Point
 
-QUEUE_SIZE = 1000
+MOST_EVENTS = 1000
+MOST_POINTS = 20_000
+"""Of all metrics that wait for one watcher."""
+
 COALESCE_S = 0.05
 KEEPALIVE_S = 15.0
 LONGEST_S = 600.0
@@ -44,13 +47,54 @@ def metrics_event(run_id: str, points: Iterable[Point]) -> Event:
     return Event("metrics", {"run": run_id, "last": last, "points": named})
 
 
+class _Backlog:
+    """Events that wait for one watcher: sizes and files once, with what is newest, and the points of a run together.
+
+    When more than `MOST_EVENTS` or `MOST_POINTS` would wait, all go for one ``resync``.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[Any, ...], Event] = {}
+        self._points = 0
+
+    def put(self, event: Event) -> None:
+        """Add an event; it stays as it is, others wait for it too."""
+        key = _key(event)
+        if ("resync",) in self._waiting:
+            return
+        if event.type == "metrics":
+            self._points += sum(len(values) for values in event.data["points"].values())
+            if self._points <= MOST_POINTS:
+                self._join(key, event)
+        else:
+            self._waiting[key] = event
+        if self._points > MOST_POINTS or len(self._waiting) > MOST_EVENTS:
+            self._waiting = {("resync",): Event("resync", {})}
+
+    def _join(self, key: tuple[Any, ...], event: Event) -> None:
+        own = self._waiting.setdefault(key, Event("metrics", event.data | {"last": {}, "points": {}})).data
+        for name, values in event.data["points"].items():
+            if name in own["points"] or len(own["points"]) < EVENT_NAMES:
+                own["points"].setdefault(name, []).extend(values)
+                own["last"][name] = event.data["last"][name]
+
+    def drain(self) -> list[Event]:
+        """All that waits; nothing does afterwards."""
+        events, self._waiting, self._points = list(self._waiting.values()), {}, 0
+        return events
+
+
+def _key(event: Event) -> tuple[Any, ...]:
+    told = event.data
+    return event.type, told.get("run"), told.get("attempt"), told.get("artifact", {}).get("path")
+
+
 @dataclass(eq=False)
 class _Watcher:
     owner: str
     run_id: str | None
-    passing: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    passing: _Backlog = field(default_factory=_Backlog)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    overflowed: bool = False
 
 
 class Feed:
@@ -96,10 +140,7 @@ class Feed:
     def _pass(self, owner: str, run_id: str, event: Event) -> None:
         for watcher in self._watchers:
             if watcher.owner == owner and watcher.run_id in {None, run_id}:
-                if watcher.passing.full():
-                    watcher.overflowed = True
-                else:
-                    watcher.passing.put_nowait(event)
+                watcher.passing.put(event)
                 watcher.wake.set()
 
     async def watch(self, owner: str, run_id: str | None, after: int | None) -> AsyncIterator[bytes]:
@@ -123,7 +164,7 @@ class Feed:
                 for event in await self._changes(watcher, change):
                     change = event.change or change
                     yield event.encode()
-                for event in _drain(watcher):
+                for event in watcher.passing.drain():
                     yield event.encode()
                 if not await self._pause(watcher, min(KEEPALIVE_S, max(0.0, ends_at - clock()))):
                     yield b": alive\n\n"
@@ -150,13 +191,3 @@ class Feed:
             return False
         await asyncio.sleep(COALESCE_S)
         return True
-
-
-def _drain(watcher: _Watcher) -> list[Event]:
-    events: list[Event] = []
-    while not watcher.passing.empty():
-        events.append(watcher.passing.get_nowait())
-    if watcher.overflowed:
-        watcher.overflowed = False
-        return [Event("resync", {})]
-    return events

@@ -31,6 +31,7 @@ from atelier.service.app import create_app
 from atelier.service.attempts import AttemptManager
 from atelier.service.backends import LocalBackend
 from atelier.service.callers import HubIdentities, Identities, KnownCallers, LocalIdentities
+from atelier.service.connections import ImpatientConnection
 from atelier.service.feed import Feed
 from atelier.service.handlers.context import Service
 from atelier.service.housekeeping import Housekeeper
@@ -94,15 +95,25 @@ async def serve(plan: Plan) -> None:
         idle = _Idle(time.monotonic())
         shutil.rmtree(run_folder / "uploads", ignore_errors=True)  # what a service that was killed was receiving
         service = assemble(plan, path, token_file.read_text().strip(), idle)
-        config = uvicorn.Config(
-            create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on"
-        )
-        server = _Server(config)
+        server = server_of(service)
         with _note(run_folder / "service.json", plan, path, token_file):
             watcher = asyncio.create_task(_end_when_idle(server, service, idle)) if plan.embedded else None
             await server.serve(sockets=sockets)
             if watcher is not None:
                 watcher.cancel()
+
+
+def server_of(service: Service) -> uvicorn.Server:
+    """What answers HTTP for a service, on sockets that it is given."""
+    config = uvicorn.Config(
+        create_app(service),
+        http=ImpatientConnection,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        lifespan="on",
+    )
+    return _Server(config)
 
 
 def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
@@ -133,7 +144,7 @@ def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list
     return sources
 
 
-async def _end_when_idle(server: _Server, service: Service, idle: _Idle) -> None:
+async def _end_when_idle(server: uvicorn.Server, service: Service, idle: _Idle) -> None:
     while not server.should_exit:
         await asyncio.sleep(1)
         if time.monotonic() - idle.last_call < float(os.environ.get("ATELIER_IDLE_S", IDLE_S)):
