@@ -25,7 +25,8 @@ from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
 from atelier.agent.requirements import FILE, InstallFailed, Layer, Patience, install
-from atelier.agent.shipper import AWAY_PAUSE_S, Shipper, write_control
+from atelier.agent.retrying import until_answered
+from atelier.agent.shipper import Shipper, write_control
 from atelier.agent.stopping import Stopper
 from atelier.agent.surroundings import (
     bring_checkpoint,
@@ -36,7 +37,7 @@ from atelier.agent.surroundings import (
 )
 from atelier.agent.works import ProcessWork, Work
 from atelier.bundle.archive import unpack_bundle
-from atelier.errors import AtelierError, Unavailable, Unreachable
+from atelier.errors import AtelierError, Unavailable
 
 STOP_GRACE_S = 10.0
 WATCHED = ("log", "metrics.jsonl", "events.jsonl")
@@ -75,11 +76,7 @@ class Attempt:
         return self._end(result)
 
     def _take_orders(self) -> None:
-        while not self.orders:
-            try:
-                self.orders = self.link.get("/orders")
-            except Unreachable:
-                time.sleep(AWAY_PAUSE_S)
+        self.orders = until_answered(lambda: self.link.get("/orders"), lambda: False) or {}
         self.shipper.limit(int(self.orders["limits"]["artifact_bytes"]))
         if self.orders["command"]["kind"] == "notebook":
             self.shipper.name_notebook(Path(self.orders["spec"]["work"]["target"]).name)
@@ -88,6 +85,7 @@ class Attempt:
         """End an attempt for which the service has no orders: its image went away, say."""
         if problem.code in OVER:
             raise problem
+        self.stopper.done.set()
         self.heart.start()
         self.shipper.start()
         self.delivery.run(self.delivery.note(Result("failed", "start_failed", problem.message)))
@@ -164,12 +162,9 @@ class Attempt:
         return work_environment(os.environ, self.place, self.orders, bins, resume)
 
     def _started(self, environment: dict[str, Any], lock: str) -> None:
-        while True:
-            try:
-                self.link.post("/started", {"environment": environment, "lock": lock})
-                return
-            except Unreachable:
-                time.sleep(AWAY_PAUSE_S)
+        """Tell that the work begins; a service that can't note it holds the work back, but not an order to stop."""
+        report = {"environment": environment, "lock": lock}
+        until_answered(lambda: self.link.post("/started", report), lambda: self.stopper.order is not None)
 
     def _make_work(self, python: Path, environment: dict[str, str], folder: Path, lock: str) -> Work:
         command = self.orders["command"]

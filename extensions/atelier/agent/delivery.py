@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from atelier.agent.link import Link
 from atelier.agent.outcome import Result
 from atelier.agent.outputs import written
 from atelier.agent.place import Place, write_whole
-from atelier.agent.shipper import AWAY_PAUSE_S, Shipper
-from atelier.errors import AtelierError, Unreachable
+from atelier.agent.retrying import until_answered
+from atelier.agent.shipper import Shipper
+from atelier.errors import AtelierError
 
 EVENT_FILE_TIMEOUT_S = 60.0
 
@@ -41,16 +41,11 @@ class Delivery:
         self._keep_written()
         self._keep_event_file()
         self._shipper.drain()
-        self._heart.stop()
+        self._heart.settle()
         self._call("/finish", result)
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
-        while not self._heart.is_stale.is_set():
-            try:
-                self._link.post(path, body)
-                return
-            except Unreachable:
-                time.sleep(AWAY_PAUSE_S)
+        until_answered(lambda: self._link.post(path, body), self._heart.is_stale.is_set)
 
     def _keep_event_file(self) -> None:
         """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
@@ -83,4 +78,4 @@ class Delivery:
         except AtelierError as problem:
             self._heart.warn(f"{name} was not kept: {problem.message}")
         except OSError as problem:
-            self._heart.warn(f"{name} was not kept: {problem.strerror}.")
+            self._heart.warn(f"{name} was not kept: {problem.strerror or problem}.")

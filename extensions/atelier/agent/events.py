@@ -19,8 +19,8 @@ OVER = frozenset({"stale_attempt", "unauthenticated", "unknown_run"})
 class EventReader:
     """Hands each whole line of a growing file of JSON objects to a taker.
 
-    The place moves on after the taker returns, so an event whose taking was cut short by an absent service comes again;
-    it is noted beside the file, for an agent that takes over.
+    The place moves on after the taker returns, so an event whose taking was cut short by a service that is away or
+    fails comes again; it is noted beside the file, for an agent that takes over.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class EventReader:
         self._path, self._take, self._complain = path, take, complain
         self._is_too_long = False
         self._mark = path.with_name(f"{path.name}.taken")
-        self._offset = int(self._mark.read_text()) if self._mark.exists() else 0
+        self._offset = _offset_in(self._mark)
 
     def read(self) -> None:
         """Take all that is new.
@@ -46,7 +46,7 @@ class EventReader:
         Raises
         ------
         Unreachable
-            The taker could not reach the service; the event comes again.
+            The service was away or failed; the event comes again.
         """
         if not self._path.is_file():
             return
@@ -55,7 +55,16 @@ class EventReader:
             self._read_lines()
         finally:
             if self._offset != before:
-                self._mark.write_text(str(self._offset))
+                self._note()
+
+    def _note(self) -> None:
+        """Note the place, whole or not at all; without it an agent that takes over takes some events again."""
+        part = self._mark.with_name(f"{self._mark.name}.part")
+        try:
+            part.write_text(str(self._offset))
+            part.replace(self._mark)
+        except OSError as problem:
+            print(f"{self._mark.name} can't be written: {problem}", flush=True)
 
     def _read_lines(self) -> None:
         with open_regular(self._path) as stream:
@@ -95,3 +104,12 @@ class EventReader:
             OSError,
         ) as problem:
             self._complain(f"What the code told of its run can't be taken: {line[:100]!r} ({problem!r})"[:400])
+
+
+def _offset_in(mark: Path) -> int:
+    """The place that was noted; the beginning where none can be read: to take an event again does no harm."""
+    try:
+        with open_regular(mark) as stream:
+            return int(stream.read(20))
+    except (OSError, ValueError):
+        return 0

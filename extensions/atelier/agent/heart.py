@@ -16,6 +16,7 @@ from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.progress import ProgressMeter
+from atelier.agent.retrying import LET_GO_S
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.2
@@ -26,7 +27,7 @@ MOST_WARNINGS = 100
 
 
 class Heart:
-    """Beats until it is stopped.
+    """Beats until the service takes nothing of the attempt any more.
 
     Parameters
     ----------
@@ -43,13 +44,15 @@ class Heart:
     def __init__(self, link: Link, family: Family, gpus: GpuMeter, on_stop: Callable[[str, float], None]) -> None:
         self.progress = ProgressMeter()
         self.is_stale = threading.Event()
+        self.is_let_go = threading.Event()
+        """The user has ended the run long ago: what a failing service does not take is waited for no more."""
         self._link, self._family, self._gpus, self._on_stop = link, family, gpus, on_stop
         self._warnings: list[str] = []
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = float("-inf")
         self._told: Any = None
         self._complaint = ""
-        self._ending = threading.Event()
+        self._settling, self._settled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heart", daemon=True)
 
     def start(self) -> None:
@@ -60,10 +63,10 @@ class Heart:
         """Have a warning noted in the run's record."""
         self._warnings.append(text[:1000])
 
-    def stop(self) -> None:
-        """Tell the last news, and end; waits while the service is away."""
-        self._ending.set()
-        self._thread.join()
+    def settle(self) -> None:
+        """Tell the last news; waits while the service is away. The beating goes on: there is still the end to tell."""
+        self._settling.set()
+        self._settled.wait()
 
     def over(self) -> None:
         """Note that the service takes nothing of this attempt any more: the work has to stop."""
@@ -72,26 +75,29 @@ class Heart:
 
     def _loop(self) -> None:
         while not self.is_stale.is_set():
-            is_last = self._ending.is_set() and len(self._warnings) <= MOST_WARNINGS
+            is_settling, pause_s = self._settling.is_set() and not self._settled.is_set(), TICK_S
+            is_last = is_settling and len(self._warnings) <= MOST_WARNINGS
             try:
-                self._beat(now=time.monotonic(), is_due=self._ending.is_set())
-                if is_last:
-                    return
+                self._beat(now=time.monotonic(), is_due=is_settling)
             except Unreachable:
-                self._ending.wait(HEARTBEAT_S)
-                time.sleep(TICK_S)
+                is_last, pause_s = False, HEARTBEAT_S
             except AtelierError as problem:
                 if problem.code in OVER:
                     self.over()
-                    return
-                self._complain_once(f"The service refused a sign of life: {problem}")
-                if is_last:
-                    return
+                else:
+                    self._complain_once(f"The service refused a sign of life: {problem}")
             except Exception:  # the heart must go on beating, or no order to stop would come
                 self._complain_once(traceback.format_exc())
-                if is_last:
-                    return
-            self._ending.wait(TICK_S)
+            if is_last:
+                self._settled.set()
+            self._pause(pause_s)
+        self._settled.set()
+
+    def _pause(self, pause_s: float) -> None:
+        if self._settling.is_set():
+            time.sleep(pause_s)
+        else:
+            self._settling.wait(pause_s)
 
     def _complain_once(self, text: str) -> None:
         """Tell the agent's own log; what comes again at every beat is told once."""
@@ -111,4 +117,6 @@ class Heart:
         del self._warnings[: len(news[1])]
         self._told = (news[0], [])
         if answer.get("stop"):
+            if float(answer["grace_s"]) < -LET_GO_S:
+                self.is_let_go.set()
             self._on_stop(str(answer["stop"]), float(answer["grace_s"]))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from atelier.errors import Unreachable
+from atelier.errors import AtelierError, InternalError, Unreachable
 from atelier.wire import API, WIRE_VERSION, error_from
 
 TIMEOUT_S = 30.0
@@ -55,7 +55,7 @@ class Link:
         Raises
         ------
         Unreachable
-            The service is away, for now.
+            The service is away, or fails at this, for now.
         AtelierError
             The service refuses; ``stale_attempt`` when this attempt is over.
         """
@@ -75,7 +75,7 @@ class Link:
                 raise Unreachable("service_away", f"The run service does not answer: {problem}.") from problem
         answer = _parsed(data)
         if status >= 400:
-            raise error_from(status, answer)
+            raise _refusal(status, answer)
         return answer or {}
 
     def _exchange(self, method: str, path: str, body: bytes | None, media: str) -> tuple[int, bytes]:
@@ -110,6 +110,14 @@ class Link:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _refusal(status: int, answer: dict[str, Any] | None) -> AtelierError:
+    """The service's refusal; `Unreachable` where it failed, or where what answered was not the service."""
+    told = error_from(status, answer)
+    if answer is None or isinstance(told, (InternalError, Unreachable)):
+        return Unreachable("service_failing", f"The run service failed (status {status}): {told.message}")
+    return told
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:

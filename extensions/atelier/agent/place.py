@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -12,15 +13,20 @@ import shutil
 import stat
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from atelier.errors import Unreachable
 from atelier.local.durable import put_in_place
 
 LOCK_WAIT_S = 2.0
+
+_FOR_GOOD = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EFBIG, errno.EINVAL})
+"""What a disk says of a name or a file that it will never take; all else may pass."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +139,47 @@ def fetch(url: str, target: Path) -> None:
 
 
 def store(source: Path, url: str) -> None:
-    """Bring a local file to a ``file://`` URL, whole or not at all, or by PUT to a presigned one."""
+    """Bring a local file to a ``file://`` URL, whole or not at all, or by PUT to a presigned one.
+
+    Raises
+    ------
+    OSError
+        The source can't be read, or the target can never be written.
+    Unreachable
+        The target can't be written now.
+    """
     if url.startswith("file://"):
         target = Path(_local(url))
         part = target.with_name(f".part-{os.getpid()}-{target.name}"[:250])
-        with open_regular(source) as reader, part.open("wb") as stream:
-            shutil.copyfileobj(reader, stream, 1 << 20)
-            stream.flush()
-            os.fsync(stream.fileno())
-        put_in_place(part, target)
+        try:
+            with open_regular(source) as reader, _told_apart(), part.open("wb") as stream:
+                shutil.copyfileobj(reader, stream, 1 << 20)
+                stream.flush()
+                os.fsync(stream.fileno())
+            with _told_apart():
+                put_in_place(part, target)
+        finally:
+            part.unlink(missing_ok=True)
         return
-    with open_regular(source) as reader:
+    with open_regular(source) as reader, _told_apart():
         headers = {"Content-Length": str(source.stat().st_size)}
         urllib.request.urlopen(
             urllib.request.Request(url, data=reader, method="PUT", headers=headers), timeout=600
         ).close()
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    """Tell a storage that fails for now, as a full disk does, from what it will never take."""
+    try:
+        yield
+    except OSError as problem:
+        status = getattr(problem, "code", None)  # of an HTTPError
+        if problem.errno in _FOR_GOOD or (isinstance(status, int) and status < 500):
+            raise
+        raise Unreachable(
+            "storage_failing", f"The storage can't take it now: {problem.strerror or problem}."
+        ) from problem
 
 
 def _local(url: str) -> str:

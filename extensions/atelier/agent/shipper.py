@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,11 @@ from atelier.agent.events import OVER, EventReader
 from atelier.agent.heart import Heart
 from atelier.agent.link import Link
 from atelier.agent.place import Place, open_regular
+from atelier.agent.retrying import AWAY, Pauses, until_answered
 from atelier.agent.uploads import Uploads
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.3
-AWAY_PAUSE_S = 1.0
 CHUNK_BYTES = 1 << 20
 LINE_BYTES = 4 << 20
 """The longest line of metrics, and the most bytes that the service takes at once."""
@@ -46,7 +45,13 @@ class Shipper:
         self._uploads = Uploads(link, place)
         self._events = EventReader(place.spool / "events.jsonl", self._take, heart.warn)
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
-        self._complaint = ""
+        self._parts = {
+            "The log": self._ship_log,
+            "The metrics": self._ship_metrics,
+            "What the code told": self._events.read,
+            "The notebook": self._ship_notebook,
+        }
+        self._complaints: dict[str, str] = {}
         self._metrics_end = False
         self._notebook_at = 0
         self._wake, self._ending = threading.Event(), threading.Event()
@@ -61,43 +66,56 @@ class Shipper:
         self._wake.set()
 
     def drain(self) -> None:
-        """Ship all that is left, however long the service is away; return when it is acknowledged, or refused."""
+        """Ship all that is left, however long the service is away or fails.
+
+        Returns when it is acknowledged, or refused, or when the user, who has ended the run, had to wait for it for too
+        long; what is not delivered is told in the run's record.
+        """
         self._ending.set()
         self._wake.set()
         self._thread.join()
 
     def _loop(self) -> None:
+        pauses = Pauses()
         while not self._heart.is_stale.is_set():
             ending = self._ending.is_set()
-            pause_s = TICK_S
-            try:
-                self._tick()
-                if ending:
-                    return
-            except Unreachable:
-                pause_s = AWAY_PAUSE_S
-            self._wake.wait(pause_s)
+            failures = self._tick()
+            is_waiting = any(isinstance(problem, Unreachable) for problem in failures.values())
+            if ending and (not is_waiting or self._heart.is_let_go.is_set()):
+                for what, problem in failures.items():
+                    self._heart.warn(f"{what} could not be delivered to the end: {problem}")
+                return
+            if not is_waiting:
+                pauses.reset()
+            self._wake.wait(pauses.next_s() if is_waiting else TICK_S)
             self._wake.clear()
 
-    def _tick(self) -> None:
-        """Do each part for itself: what is refused of one, or is a defect in one, keeps none of the others back."""
-        for part in (self._ship_log, self._ship_metrics, self._events.read, self._ship_notebook):
+    def _tick(self) -> dict[str, Exception]:
+        """Do each part for itself, for one that fails keeps none of the others back; what failed, and how.
+
+        When nothing answers at all, the other parts are not tried.
+        """
+        failures: dict[str, Exception] = {}
+        for what, part in self._parts.items():
             try:
                 part()
-            except Unreachable:
-                raise
             except AtelierError as problem:
                 if problem.code in OVER:
                     self._heart.over()
-                    return
-                self._complain_once(f"The service refused: {problem}")
-            except Exception:
-                self._complain_once(traceback.format_exc())
+                    break
+                failures[what] = problem
+                self._complain_once(what, f"{what} could not be delivered: {problem}")
+                if problem.code == AWAY:
+                    break
+            except Exception as problem:
+                failures[what] = problem
+                self._complain_once(what, traceback.format_exc())
+        return failures
 
-    def _complain_once(self, text: str) -> None:
+    def _complain_once(self, what: str, text: str) -> None:
         """Tell the agent's own log, which is not the run's; what comes again at every tick is told once."""
-        if text != self._complaint:
-            self._complaint = text
+        if text != self._complaints.get(what):
+            self._complaints[what] = text
             print(text, flush=True)
 
     def _ship_log(self) -> None:
@@ -160,12 +178,10 @@ class Shipper:
 
     def ship_file(self, path: Path, name: str, kind: str = "written") -> None:
         """Keep a file as an artifact, in this thread; waits while the service is away."""
-        while not self._heart.is_stale.is_set():
-            try:
-                self._uploads.artifact(path, name, kind)
-                return
-            except Unreachable:
-                time.sleep(AWAY_PAUSE_S)
+        heart = self._heart
+        until_answered(
+            lambda: self._uploads.artifact(path, name, kind), heart.is_stale.is_set, is_let_go=heart.is_let_go.is_set
+        )
 
 
 def _piece(source: BinaryIO, offset: int, whole: Callable[[bytes], int]) -> bytes:

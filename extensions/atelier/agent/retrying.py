@@ -1,0 +1,67 @@
+"""How an agent bears a service that is away or fails: it asks again, less and less often, for as long as it takes.
+
+`Unreachable` says so, whoever raises it: nothing answers, or what answers could not do it *now* (its disk is full, its
+database is locked). Every other error is an answer, and is not asked for again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from atelier.errors import Unreachable
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 8.0
+
+AWAY = "service_away"
+"""The code where nothing answers at all: other calls would not do better."""
+
+LET_GO_S = 20.0
+"""So long after a user's order to be gone a run still waits for a failing service to store what it left."""
+
+Answer = TypeVar("Answer")
+
+
+class Pauses:
+    """Seconds to wait between tries, each pause twice the one before, up to `LONGEST_PAUSE_S`."""
+
+    def __init__(self) -> None:
+        self._next_s = FIRST_PAUSE_S
+
+    def next_s(self) -> float:
+        """How long to wait now."""
+        pause_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_PAUSE_S)
+        return pause_s
+
+    def reset(self) -> None:
+        """It went well: begin anew."""
+        self._next_s = FIRST_PAUSE_S
+
+
+def until_answered(
+    call: Callable[[], Answer], is_over: Callable[[], bool], *, is_let_go: Callable[[], bool] = lambda: False
+) -> Answer | None:
+    """What a call answers, asked for until the service takes it; None when it isn't wanted any more.
+
+    Raises
+    ------
+    AtelierError
+        The service refuses it; `Unreachable` when it is let go, though the service might take it later.
+    """
+    pauses = Pauses()
+    while not is_over():
+        try:
+            return call()
+        except Unreachable:
+            if is_let_go():
+                raise
+            _sleep(pauses.next_s(), lambda: is_over() or is_let_go())
+    return None
+
+
+def _sleep(pause_s: float, is_cut_short: Callable[[], bool]) -> None:
+    until = time.monotonic() + pause_s
+    while time.monotonic() < until and not is_cut_short():
+        time.sleep(0.1)
