@@ -90,6 +90,7 @@ class Streams:
                     self._compose(key, size)
                 self.blobs.delete(key.folder)
                 self.chunks.forget(key)
+        self.store.streams.fold(run_id)
 
     def _compose(self, key: StreamKey, size: int) -> None:
         with tempfile.NamedTemporaryFile(prefix="compose-", dir=self.scratch) as copy:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import itertools
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from sqlalchemy import event, select
 
 from atelier.errors import Conflict
 from atelier.records import AttemptState, Progress
 from atelier.service.store import Outcome, Store, parse_points
-from atelier.service.store.streams import MOST_NAMES, MOST_NEWEST, MOST_POINTS, TOO_MANY_NAMES, Point
+from atelier.service.store.curves import (
+    FOLDED_TOGETHER,
+    MOST_NAMES,
+    MOST_NEWEST,
+    MOST_POINTS,
+    MOST_POINTS_TOGETHER,
+    TOO_MANY_NAMES,
+)
+from atelier.service.store.schema import fresh_points
+from atelier.service.store.streams import Point
 from atelier.testing.samples import BROKEN, DONE, beat, running
 
 NOW_S = 1.8e9
@@ -35,6 +48,43 @@ STRANGE_LINES = (
 def points(name: str, values: list[float | None], first_step: int = 0) -> list[Point]:
     """Points of one metric, a step and a second apart."""
     return [Point(name, first_step + n, value, NOW_S + n) for n, value in enumerate(values)]
+
+
+@contextmanager
+def written_bytes(store: Store) -> Iterator[list[int]]:
+    """Meanwhile, how many bytes of values each transaction that writes hands to the database."""
+    engine, written = store.database.engine, [0]
+
+    def count(connection: object, cursor: object, statement: str, parameters: object, *more: object) -> None:
+        if statement.startswith(("INSERT", "UPDATE")):
+            written[-1] += len(str(parameters))
+
+    def end(connection: object) -> None:
+        written.append(0)
+
+    event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "commit", end)
+    try:
+        yield written
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+        event.remove(engine, "commit", end)
+
+
+@contextmanager
+def dies_at_commit(store: Store, nth: int) -> Iterator[None]:
+    """Meanwhile, the process is as good as killed when it ends its nth transaction."""
+    engine, commits = store.database.engine, itertools.count(1)
+
+    def end(connection: object) -> None:
+        if next(commits) == nth:
+            raise KeyboardInterrupt
+
+    event.listen(engine, "commit", end)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", end)
 
 
 class StreamsSuite:
@@ -130,6 +180,94 @@ class StreamsSuite:
             assert len({later - earlier for earlier, later in itertools.pairwise(steps)}) <= 1
             assert steps[-1] > 0.95 * (total - 1) - 1
             assert all(value == step for step, value, _ in curve["points"])
+
+    def test_no_transaction_grows_with_what_a_run_has_logged(self, store: Store) -> None:
+        """All wait while one writes: 1000 names with long curves, and no append or heartbeat writes much at once."""
+        claim, size = running(store), 0
+        names = [f"layer {n:03d}" for n in range(MOST_NAMES)]
+        for first in range(0, 220, 20):
+            fresh = [Point(name, step, step / 3, NOW_S) for step in range(first, first + 20) for name in names]
+            size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=9, points=fresh)
+        with written_bytes(store) as written:
+            for step in range(220, 245):
+                fresh = [Point(name, step, step / 3, NOW_S) for name in names]
+                size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=9, points=fresh)
+            beat(store, claim, usage={"cpu_percent": 9.0})
+        assert len(written) > 25
+        assert max(written) < 600_000, written
+        assert sum(written) < 12_000_000, "all of it is written again and again"
+        curves = store.streams.curves(claim.run_id)
+        assert {curves[name]["count"] for name in names} == {245}
+        assert {curves[name]["last"]["step"] for name in names} == {244}
+        assert len(curves) == MOST_NAMES + 1
+        told = sum(len(curve["points"]) for curve in curves.values())
+        assert MOST_POINTS_TOGETHER / 2 <= told <= MOST_POINTS_TOGETHER
+        alone = store.streams.curves(claim.run_id, "layer 007")
+        assert alone == {"layer 007": curves["layer 007"]}
+
+    def test_what_waits_is_told_as_what_is_folded(self, store: Store) -> None:
+        claim, size = running(store), 0
+        for first, count in ((0, 10), (10, 700), (710, 3), (713, 800)):
+            fresh = points("loss", [None if n % 7 == 0 else n / 2 for n in range(first, first + count)], first)
+            fresh += [Point("lr", None, 0.25, NOW_S + first)]
+            size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=9, points=fresh)
+            before = store.streams.curves(claim.run_id)
+            for _ in range(2):
+                store.streams.fold(claim.run_id)
+                assert store.streams.curves(claim.run_id) == before
+        assert before["lr"]["points"] == [[None, 0.25, NOW_S + first] for first in (0, 10, 710, 713)]
+        assert before["loss"]["points"][0] == [0, None, NOW_S]
+        assert all(value == (None if step % 7 == 0 else step / 2) for step, value, _ in before["loss"]["points"])
+        with store.database.read() as connection:
+            assert connection.execute(select(fresh_points)).all() == []
+
+    @pytest.mark.parametrize("nth", range(1, 7))
+    def test_a_fold_that_is_cut_off_is_finished_by_the_next(self, store: Store, nth: int) -> None:
+        claim = running(store)
+        names = [f"layer {n}" for n in range(3 * FOLDED_TOGETHER + 10)]
+        fresh = [Point(name, step, step / 3, NOW_S) for step in range(3) for name in names]
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=fresh)
+        before = store.streams.curves(claim.run_id)
+        with dies_at_commit(store, nth), pytest.raises(KeyboardInterrupt):
+            store.streams.fold(claim.run_id)
+        assert store.streams.curves(claim.run_id) == before
+        more = [Point(name, 3, 1.0, NOW_S) for name in names]
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=9, length=9, points=more)
+        store.streams.fold(claim.run_id)
+        curves = store.streams.curves(claim.run_id)
+        assert {tuple(step for step, _, _ in curves[name]["points"]) for name in names} == {(0, 1, 2, 3)}
+        assert {curves[name]["count"] for name in names} == {4}
+
+    def test_readers_see_every_point_while_curves_are_folded(self, store: Store) -> None:
+        claim, over = running(store), threading.Event()
+
+        def read_on() -> int:
+            reads, count = 0, 0
+            while not over.is_set():
+                curve = store.streams.curves(claim.run_id).get("loss", {"count": 0, "points": []})
+                assert count <= curve["count"], "points went away"
+                count = curve["count"]
+                steps = [step for step, _, _ in curve["points"]]
+                assert len({later - earlier for earlier, later in itertools.pairwise(steps)}) <= 1
+                reads += 1
+            return reads
+
+        def fold_on() -> None:
+            while not over.is_set():
+                store.streams.fold(claim.run_id)
+
+        with ThreadPoolExecutor(3) as pool:
+            others: list[Future[Any]] = [pool.submit(read_on), pool.submit(fold_on), pool.submit(fold_on)]
+            try:
+                size = 0
+                for n in range(60):
+                    fresh = points("loss", [1.0] * 40, first_step=40 * n)
+                    size = store.streams.appended(claim.run_id, claim.n, "metrics", offset=size, length=9, points=fresh)
+            finally:
+                over.set()
+            for other in others:
+                other.result(timeout=30)
+        assert store.streams.curves(claim.run_id)["loss"]["count"] == 2400
 
     def test_what_no_recorder_writes_is_left_out(self, store: Store) -> None:
         """Code may write anything into its spool, and a full disk tears lines: the good ones count nevertheless."""

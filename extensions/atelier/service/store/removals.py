@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, select
 
 from atelier.service.store.database import Database
-from atelier.service.store.schema import checkpoints, curves, runs
+from atelier.service.store.schema import checkpoints, curves, fresh_points, runs
 
 
 class RemovalStore:
@@ -22,7 +22,7 @@ class RemovalStore:
     def forget(self, run_id: str) -> None:
         """Remove a run's curves and checkpoints; nothing happens when there are none."""
         with self._db.write() as connection:
-            for table in (curves, checkpoints):
+            for table in (curves, fresh_points, checkpoints):
                 connection.execute(delete(table).where(table.c.run_id == run_id))
 
     def uses_bundle(self, owner: str, sha256: str) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -147,10 +148,21 @@ curves = Table(
     Column("name", String(200), primary_key=True),
     Column("last_step", BigInteger),
     Column("last_value", Float),
-    Column("last_time", Float, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("stride", BigInteger, nullable=False),
-    Column("points", JSON, nullable=False),
+    Column("last_time", Float, nullable=False, default=0.0),
+    Column("count", BigInteger, nullable=False, default=0),
+    Column("stride", BigInteger, nullable=False, default=1),
+    Column("points", LargeBinary, nullable=False, default=b""),
+    Column("folded", BigInteger, nullable=False, default=0),
+    ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+)
+
+fresh_points = Table(
+    "fresh_points",
+    metadata,
+    Column("run_id", String(12), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("points", Text, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
 )
 

@@ -1,4 +1,4 @@
-"""What a live attempt tells: log and metric bytes, progress, use of the machine; folded into what views need."""
+"""What a live attempt tells: log and metric bytes, progress, use of the machine."""
 
 from __future__ import annotations
 
@@ -9,28 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from atelier.quantities import utcnow
+from atelier.service.store.curves import Entry, Folder, note_points, note_usage, text_of
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import live_pair
-from atelier.service.store.schema import attempts, curves, runs
+from atelier.service.store.schema import attempts, runs
 
 log = logging.getLogger("atelier.service")
-
-MOST_POINTS = 500
-"""Points kept of a curve; when there are twice as many, every second one goes (the stride doubles)."""
-
-MOST_NAMES = 1000
-"""Names of curves that a run may have; points of others stay in its stream of metrics only."""
-
-MOST_NEWEST = 100
-"""Names whose newest values a run's record holds: those that came first."""
-
-TOO_MANY_NAMES = (
-    f"The run logs metrics under more than {MOST_NAMES:,} names: only the first ones have curves. "
-    "Log a fixed set of names, and give the step as step=."
-)
 
 STREAMS = ("log", "metrics")
 SYSTEM = "system/"
@@ -68,7 +55,7 @@ def parse_points(data: bytes) -> list[Point]:
 def _points_of(entry: Any) -> list[Point]:
     step = None if entry["step"] is None else int(entry["step"])
     moment = float(entry["t"])
-    if not math.isfinite(moment) or (step is not None and not -_MOST_STEPS <= step < _MOST_STEPS):
+    if not math.isfinite(moment) or (step is not None and not -_MOST_STEPS < step < _MOST_STEPS):
         raise ValueError("a time or a step that is no moment and no place")
     values = {str(name)[:200]: _finite(value) for name, value in entry["values"].items()}
     if not all(name and name.isprintable() for name in values):
@@ -86,6 +73,7 @@ class StreamStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._folder = Folder(database)
 
     def size(self, run_id: str, n: int, stream: str) -> int:
         """Bytes of a stream that are acknowledged."""
@@ -104,6 +92,8 @@ class StreamStore:
         sender where to go on.
         """
         column = attempts.c.log_size if stream == "log" else attempts.c.metrics_size
+        named = _by_name(points)
+        text = text_of(named)
         with self._db.write() as connection:
             row, attempt = live_pair(connection, run_id, n)
             size = int(attempt._mapping[column])
@@ -113,8 +103,11 @@ class StreamStore:
             connection.execute(
                 update(attempts).where(this).values({column: size + length, attempts.c.last_seen_at: utcnow()})
             )
-            fold_points(connection, row, points)
-            return size + length
+            if named:
+                note_points(connection, row, named, text)
+        if named:
+            self._folder.fold_if_due(run_id)
+        return size + length
 
     def heartbeat(
         self,
@@ -131,10 +124,12 @@ class StreamStore:
             values: dict[str, Any] = {"last_seen_at": utcnow()}
             if usage:
                 values["usage"] = dict(usage)
-                _fold_usage(connection, run_id, usage)
+                note_usage(connection, run_id, _curves_of(usage))
             this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
             connection.execute(update(attempts).where(this).values(**values))
             self._note(connection, row, progress, list(warnings), changed=bool(usage))
+        if usage:
+            self._folder.fold_if_due(run_id)
         return (str(attempt.stop), (attempt.stop_at - utcnow()).total_seconds()) if attempt.stop else None
 
     def _note(
@@ -156,74 +151,22 @@ class StreamStore:
         if values or changed:
             connection.execute(update(runs).where(runs.c.id == row.id).values(**values, change=next_change(connection)))
 
-    def curves(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """Name → last value and at most `MOST_POINTS` points, as views draw them."""
-        with self._db.read() as connection:
-            rows = connection.execute(select(curves).where(curves.c.run_id == run_id).order_by(curves.c.name)).all()
-        return {
-            row.name: {
-                "last": {"step": row.last_step, "value": row.last_value, "time": row.last_time},
-                "count": row._mapping["count"],
-                "points": _thinned(row.points),
-            }
-            for row in rows
-        }
+    def curves(self, run_id: str, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """Name → last value and points, few enough for views to draw; of one name only when it is given."""
+        return self._folder.told(run_id, name)
+
+    def fold(self, run_id: str) -> None:
+        """Bring all points of a run into its curves; what they tell stays the same."""
+        self._folder.fold(run_id)
 
 
-def fold_points(connection: Connection, row: Row[Any], points: Iterable[Point]) -> None:
-    """Fold new points into a run's curves and its newest values, inside a write transaction."""
-    by_name: dict[str, list[Point]] = {}
+def _by_name(points: Iterable[Point]) -> dict[str, list[Entry]]:
+    named: dict[str, list[Entry]] = {}
     for point in points:
-        by_name.setdefault(point.name, []).append(point)
-    if not by_name:
-        return
-    admitted = _admitted(connection, row.id, by_name)
-    newest = dict(row.metrics)
-    for name in admitted:
-        _fold_one(connection, row.id, name, by_name[name])
-        if name in newest or len(newest) < MOST_NEWEST:
-            newest[name] = by_name[name][-1].value
-    values: dict[str, Any] = {"metrics": newest, "change": next_change(connection)}
-    if len(admitted) < len(by_name) and TOO_MANY_NAMES not in row.warnings:
-        values["warnings"] = [*row.warnings, TOO_MANY_NAMES]
-    connection.execute(update(runs).where(runs.c.id == row.id).values(**values))
+        named.setdefault(point.name, []).append((point.step, point.value, point.time))
+    return named
 
 
-def _admitted(connection: Connection, run_id: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that the run has a curve of or may have one more of."""
-    known = set(connection.execute(select(curves.c.name).where(curves.c.run_id == run_id)).scalars())
-    old = [name for name in names if name in known]
-    new = [name for name in names if name not in known]
-    return old + new[: max(0, MOST_NAMES - len(known))]
-
-
-def _fold_usage(connection: Connection, run_id: str, usage: Mapping[str, float]) -> None:
+def _curves_of(usage: Mapping[str, float]) -> dict[str, list[Entry]]:
     moment = utcnow().timestamp()
-    for name, value in usage.items():
-        _fold_one(connection, run_id, SYSTEM + name, [Point(SYSTEM + name, None, float(value), moment)])
-
-
-def _fold_one(connection: Connection, run_id: str, name: str, fresh: list[Point]) -> None:
-    this = (curves.c.run_id == run_id) & (curves.c.name == name)
-    row = connection.execute(select(curves).where(this)).first()
-    count, stride, points = 0, 1, []
-    if row is not None:
-        count, stride, points = int(row._mapping["count"]), int(row.stride), list(row.points)
-    for point in fresh:
-        if count % stride == 0:
-            points.append([point.step, point.value, point.time])
-            if len(points) >= 2 * MOST_POINTS:
-                points, stride = points[::2], stride * 2
-        count += 1
-    last = fresh[-1]
-    values: dict[str, Any] = {"last_step": last.step, "last_value": last.value, "last_time": last.time}
-    values |= {"count": count, "stride": stride, "points": points}
-    if row is None:
-        connection.execute(insert(curves).values(run_id=run_id, name=name, **values))
-    else:
-        connection.execute(update(curves).where(this).values(**values))
-
-
-def _thinned(points: list[list[Any]]) -> list[list[Any]]:
-    step = -(-len(points) // MOST_POINTS) or 1
-    return points[::step] if step > 1 else points
+    return {SYSTEM + name[:100]: [(None, _finite(value), moment)] for name, value in usage.items()}

@@ -1,4 +1,4 @@
-"""The first schema: runs, attempts, leases, curves, artifacts, checkpoints, submissions, models."""
+"""The first schema: runs, attempts, leases, curves, new points, artifacts, checkpoints, submissions, models."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -152,9 +152,19 @@ def upgrade() -> None:
         sa.Column("last_time", sa.Float(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("stride", sa.BigInteger(), nullable=False),
-        sa.Column("points", sa.JSON(), nullable=False),
+        sa.Column("points", sa.LargeBinary(), nullable=False),
+        sa.Column("folded", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_curves_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_curves")),
+    )
+    op.create_table(
+        "fresh_points",
+        sa.Column("run_id", sa.String(length=12), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("points", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_fresh_points_runs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", "seq", name=op.f("pk_fresh_points")),
     )
     op.create_table(
         "transitions",
