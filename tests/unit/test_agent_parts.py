@@ -218,6 +218,17 @@ def test_a_file_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "back") == sha256_of(target)
 
 
+@pytest.mark.parametrize("name", ["字" * 84 + ".md", "n" * 255])
+def test_a_file_with_the_longest_name_is_stored(tmp_path: Path, name: str) -> None:
+    assert len(os.fsencode(name)) == 255
+    write_whole(tmp_path / "source", b"content")
+    target = tmp_path / "kept" / name
+    target.parent.mkdir()
+    store(tmp_path / "source", target.as_uri())
+    assert [path.name for path in target.parent.iterdir()] == [name]
+    assert target.read_bytes() == b"content"
+
+
 def test_only_one_agent_holds_an_attempt(tmp_path: Path) -> None:
     place = Place(tmp_path)
     (tmp_path / "orders.json").write_text(json.dumps({"run": "r-aaaaaaaaaa", "attempt": 1}))

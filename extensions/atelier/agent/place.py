@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -150,7 +151,7 @@ def store(source: Path, url: str) -> None:
     """
     if url.startswith("file://"):
         target = Path(_local(url))
-        part = target.with_name(f".part-{os.getpid()}-{target.name}"[:250])
+        part = target.with_name(f".part-{secrets.token_hex(8)}")
         try:
             with open_regular(source) as reader, _told_apart(), part.open("wb") as stream:
                 shutil.copyfileobj(reader, stream, 1 << 20)
