@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -19,6 +19,7 @@ from atelier.service.backends import Backend, Key, Launch, Sign
 from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
 from atelier.service.store import Outcome, Quota, Store
+from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
 
 log = logging.getLogger("atelier.service")
@@ -42,6 +43,7 @@ class Reconciler:
     """Level-triggered: each pass looks at all that isn't final and takes the next step; a lost wake-up costs a tick.
 
     The agent enforces time limits and stops its own work. What stands here is for agents that died or don't answer.
+    While the service was away nobody could speak to it, so that all patience begins anew with it.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class Reconciler:
     attempts: AttemptManager
     feed: Feed
     limits: Limits
+    _began: datetime = field(default_factory=utcnow)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -175,10 +178,11 @@ class Reconciler:
     async def _limit(self, key: Key, row: Row[Any]) -> None:
         """End an agent that neither stops its work nor delivers; another one then brings in what it left."""
         now = utcnow()
-        silent_s = (now - row.attempt_last_seen_at).total_seconds()
+        silent_s = (now - max(row.attempt_last_seen_at, self._began)).total_seconds()
         if row.attempt_work_ended_at is not None or row.attempt_stop is not None:
-            overdue = row.attempt_work_ended_at is None and now > row.attempt_stop_at + timedelta(seconds=KILL_GRACE_S)
-            if silent_s > DEAF_S or overdue:
+            works_on = row.attempt_work_ended_at is None
+            gone_by = max(row.attempt_stop_at or now, self._began) + timedelta(seconds=KILL_GRACE_S)
+            if silent_s > DEAF_S or (works_on and now > gone_by):
                 await self.backend.kill(key)
             return
         spec = RunSpec.model_validate(row.spec)
@@ -226,7 +230,8 @@ class Reconciler:
         await self.backend.clean(key)
 
     async def sweep(self) -> None:
-        """At start: end and remove what attempts that are over have left."""
+        """At start: let no kernel's lease end yet, and end and remove what attempts that are over have left."""
+        await asyncio.to_thread(self.store.leases.prolong, LIFETIME_S)
         for key in await self.backend.leftovers():
             await self._apart(self._sweep_one(key), f"the sweep of {key.run_id}/{key.n}")
 

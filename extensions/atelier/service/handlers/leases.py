@@ -12,11 +12,10 @@ from atelier.errors import Conflict
 from atelier.records import Record
 from atelier.service.callers import Caller
 from atelier.service.handlers.context import Parts, User
-from atelier.service.store.leases import KERNEL
+from atelier.service.store.leases import KERNEL, LIFETIME_S
 
 router = APIRouter(prefix="/leases")
 Kernel = Annotated[str, InPath(pattern=r"^[A-Za-z0-9-]{1,64}$")]
-LIFETIME_S = 90.0
 
 
 class LeaseBody(Record):

@@ -16,6 +16,9 @@ from atelier.service.store.schema import leases
 KERNEL = "kernel:"
 """Begins the name of a holder that is a notebook's kernel; all others are attempts of runs."""
 
+LIFETIME_S = 90.0
+"""How long a kernel holds what it has without renewing."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -80,6 +83,12 @@ class LeaseStore:
                 return 0
         with self._db.write() as connection:
             return connection.execute(delete(leases).where(due)).rowcount
+
+    def prolong(self, lifetime_s: float) -> None:
+        """Let no kernel's lease end within a lifetime: its server may have had nobody to renew it with."""
+        until = utcnow() + timedelta(seconds=lifetime_s)
+        with self._db.write() as connection:
+            connection.execute(update(leases).where(leases.c.expires_at < until).values(expires_at=until))
 
     def held(self) -> list[Lease]:
         """All leases, by device."""
