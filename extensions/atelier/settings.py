@@ -144,6 +144,11 @@ class Limits(_Setting):
     preview_bytes: Bytes = 32 * 10**6
     preview_time: Seconds = 5.0
 
+    @property
+    def unpacked_size(self) -> int:
+        """Bytes that the files of a bundle may have together."""
+        return 4 * self.bundle_size
+
 
 class Kubernetes(_Setting):
     """The cluster backend's own settings."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from atelier.bundle.archive import PlannedFile, write_archive
 from atelier.wire import API, page_token
-from tests.service_driver import Service
+from tests.service_driver import SETTINGS, Service, service_over
 
 # -- page tokens --------------------------------------------------------------------------------------------------
 FORGED: dict[str, dict[str, Any]] = {
@@ -68,3 +72,57 @@ def test_a_body_is_read_from_nobody_unknown(service: Service, request_line: str,
 def test_a_body_whose_length_was_not_declared_is_bounded(service: Service, path: str) -> None:
     endless = b" " * ((8 << 20) + 1)
     assert begin(service, f"POST {API}{path}", token=f"token {service.token}", body=endless) == (413, "too_large")
+
+
+# -- bundles that grow --------------------------------------------------------------------------------------------
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Service]:
+    """A service that takes little code."""
+    with service_over(settings=SETTINGS + "limits: {bundle_size: 16Mi}\n") as place:
+        yield place
+
+
+def upload_zeros(service: Service, folder: Path, size_bytes: int) -> dict[str, Any]:
+    """The spec of a run whose bundle unpacks to a function and so many zeros; refused for its parameters."""
+    folder.mkdir()
+    (folder / "train.py").write_text("def main():\n    pass\n")
+    with (folder / "zeros").open("wb") as zeros:
+        zeros.truncate(size_bytes)
+    planned = [PlannedFile(path.name, path, path.stat().st_size) for path in sorted(folder.iterdir())]
+    bundle = folder.with_suffix(".tar.zst")
+    digest = write_archive(planned, bundle)
+    assert bundle.stat().st_size < MIB
+    service.client.put_bundle(bundle, digest)
+    work = {"kind": "function", "target": "train:main"}
+    return {"work": work, "bundle": digest, "params": {"unknown": 1}, "machine": "tiny"}
+
+
+def test_a_bundle_that_grows_without_end_is_refused(small: Service, tmp_path: Path) -> None:
+    with small.http as http:
+        for mib, code in ((60, "unknown_parameter"), (70, "bad_bundle")):
+            answer = http.post(f"{API}/runs", json=upload_zeros(small, tmp_path / str(mib), mib * MIB))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, code)
+
+
+def test_many_submits_of_one_user_hold_up_nothing_else(small: Service, tmp_path: Path) -> None:
+    spec = upload_zeros(small, tmp_path / "zeros", 60 * MIB)
+    ended: list[int] = []
+
+    def submit(n: int) -> None:
+        with small.http as http:
+            answer = http.post(f"{API}/runs", json=spec)
+        ended.append(answer.status_code)
+
+    with ThreadPoolExecutor(60) as pool:
+        submits = [pool.submit(submit, n) for n in range(60)]
+        while not ended:
+            assert small.get("/catalog").status_code == 200
+        assert small.get("/runs").status_code == 200
+        before = len(ended)
+        for each in submits:
+            each.result(timeout=60)
+    assert before < 20, "the list of runs waited for most of the submits"
+    assert set(ended) == {422}

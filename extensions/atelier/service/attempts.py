@@ -108,7 +108,7 @@ class AttemptManager:
             "bundle": self.blobs.read_url(paths.bundle),
             "ran_s": self.store.runs.ran_s(run.id),
             "limits": {
-                "bundle_bytes": 4 * self.limits.bundle_size,
+                "bundle_bytes": self.limits.unpacked_size,
                 "artifact_bytes": self.limits.artifact_size,
                 "log_bytes": self.limits.log_size,
                 "install_s": self.limits.install_time,
@@ -136,9 +136,8 @@ class AttemptManager:
         with self.blobs.open(RunPaths(run.id).bundle) as source, tempfile.NamedTemporaryFile(suffix=".tar.zst") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
-            arguments = script_argv(
-                bundle_reader(Path(copy.name), limit_bytes=4 * self.limits.bundle_size), work, run.spec.params
-            )
+            read = bundle_reader(Path(copy.name), limit_bytes=self.limits.unpacked_size)
+            arguments = script_argv(read, work, run.spec.params)
         if work.kind is WorkKind.MODULE:
             return {"kind": "module", "argv": ["-m", work.target, *arguments]}
         name = PurePosixPath(work.target).name

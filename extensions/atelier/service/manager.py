@@ -156,7 +156,8 @@ class RunManager:
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
-            check_work(bundle_reader(Path(copy.name)), spec.work, spec.params)
+            read = bundle_reader(Path(copy.name), limit_bytes=self.limits.unpacked_size)
+            check_work(read, spec.work, spec.params)
 
     def cancel(self, run_id: str, *, now: bool) -> Run:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""

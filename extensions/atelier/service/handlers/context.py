@@ -20,11 +20,13 @@ from atelier.service.models import ModelManager
 from atelier.service.reconciler import Reconciler
 from atelier.service.store import Store
 from atelier.service.streams import Streams
+from atelier.service.turns import Turns
 from atelier.settings import Settings
 from atelier.storage import BlobStore
 from atelier.wire import API
 
 MOST_PREVIEWS = 4
+MOST_SUBMITS = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Service:
     """All parts of one running service.
 
     ``scratch`` is a private folder for what is being received; ``previews`` bounds how many files are looked into at
-    once.
+    once, and ``submits`` how many bundles.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Service:
     scratch: Path
     on_request: Callable[[], None] = lambda: None
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_PREVIEWS))
+    submits: Turns = field(default_factory=lambda: Turns(MOST_SUBMITS))
 
     def changed(self, run: Run) -> Run:
         """Tell watchers and the reconciler of a run that a user has changed, and bring its ``run.json`` up to date."""

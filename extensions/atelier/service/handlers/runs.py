@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import model_validator
 
@@ -47,7 +48,7 @@ class CancelBody(Record):
 
 
 @router.post("/runs", status_code=201, response_model=Run)
-def submit(
+async def submit(
     body: SubmitBody,
     service: Parts,
     user: User,
@@ -55,10 +56,11 @@ def submit(
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Run:
     """Submit a run; 200 when the key was seen before, with the run that it made."""
-    fields = body.model_dump(exclude={"source"})
-    run, fresh = service.runs.submit(user, RunSpec.model_validate(fields), body.source, idempotency_key)
+    spec = RunSpec.model_validate(body.model_dump(exclude={"source"}))
+    async with service.submits.take(user.owner):
+        run, fresh = await run_in_threadpool(service.runs.submit, user, spec, body.source, idempotency_key)
     response.status_code = 201 if fresh else 200
-    return service.changed(run)
+    return await run_in_threadpool(service.changed, run)
 
 
 @router.get("/runs", response_model=Page)
