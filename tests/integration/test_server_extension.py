@@ -72,7 +72,7 @@ def wait_until_final(server: JupyterServer, run_id: str) -> dict[str, object]:
 # -- who may call ----------------------------------------------------------------------------------------------------
 def addresses() -> list[str]:
     """One address for each entry of the extension's table."""
-    fills = {r"(list|preview|file)": "list", r"(.*)": "runs"}
+    fills = {r"(list|preview|file)": "list", r"(.*)": "runs", r"([\w-]+)": "a-question"}
     paths = []
     for pattern, _ in HANDLERS:
         path = pattern.lstrip("/")
@@ -114,11 +114,17 @@ def test_a_cookie_alone_changes_nothing(server: JupyterServer, run_id: str) -> N
         browser.get(server.url + "login?token=a-token-of-the-tests")
         seen = browser.get(server.url + f"atelier/api/v1/runs/{run_id}")
         assert seen.status_code == 200, seen.text
-        for path in ("atelier/submit", "atelier/copy-back", "atelier/api/v1/runs"):
+        for path in ("atelier/submit", "atelier/copy-back", "atelier/questions/x", "atelier/api/v1/runs"):
             assert browser.post(server.url + path, json={"path": "x"}).status_code == 403, path
         xsrf = {"X-XSRFToken": browser.cookies.get("_xsrf", path=BASE) or ""}
         sent = browser.post(server.url + "atelier/submit", json={"path": "no.ipynb"}, headers=xsrf)
         assert (sent.status_code, sent.json()["error"]["code"]) == (404, "no_such_file")
+
+
+def test_an_answer_needs_a_question_and_is_a_text(server: JupyterServer) -> None:
+    for body, status, code in (({"value": "yes"}, 404, "unknown_question"), ({"value": 3}, 422, "bad_answer")):
+        told = server.json("POST", "atelier/questions/no-such", body, status=status)
+        assert told["error"]["code"] == code
 
 
 def test_watching_is_no_activity(server: JupyterServer, run_id: str) -> None:
