@@ -88,6 +88,18 @@ def test_what_a_crash_left_of_a_removed_run_goes_at_the_next_start(service: Serv
     assert service.blobs.exists(RunPaths(gone.id).bundle)
     service.house.clear_removed()
     assert list(service.blobs.keys("runs")) == [RunPaths(kept.id).bundle]
+    service.blobs.write(RunPaths(gone.id).record, b"{}")
+    service.house.clear_removed()
+    assert service.blobs.exists(RunPaths(gone.id).record), "each start looks after every run that was ever removed"
+
+
+def test_what_was_written_while_a_run_was_removed_goes_too(service: Service, code: Path) -> None:
+    gone = submit(service, code)
+    service.runs.cancel(gone.id, now=True)
+    service.runs.remove(gone)
+    service.blobs.write(RunPaths(gone.id).record, b"{}")
+    service.house.clear_removed()
+    assert list(service.blobs.keys("runs")) == []
 
 
 # -- uploads ------------------------------------------------------------------------------------------------------

@@ -329,6 +329,12 @@ def test_the_same_key_makes_one_run(service: Service, tmp_path: Path) -> None:
     assert second != first
     for run_id in (first, second):
         service.wait(run_id)
+    service.client.remove(first)
+    with service.http as http:
+        answer = http.post(f"{API}/runs", json=spec, headers={"Idempotency-Key": "k-1"})
+        assert_error(answer, 409, "run_removed")
+        assert first in answer.json()["error"]["message"]
+        assert http.post(f"{API}/runs", json=spec, headers={"Idempotency-Key": "k-2"}).json()["id"] == second
 
 
 def test_a_list_is_paged(service: Service, tmp_path: Path) -> None:

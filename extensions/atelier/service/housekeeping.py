@@ -50,8 +50,8 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        await self._apart(self.clear_removed)
         while True:
+            await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
             await self._apart(self.clear_layers)
             await asyncio.sleep(PAUSE_S)
@@ -63,10 +63,10 @@ class Housekeeper:
             log.exception("%s failed; the next time it tries again.", work.__name__)
 
     def clear_removed(self) -> None:
-        """Remove what runs that are marked as removed still have: a crash came between their row and their blobs."""
-        for run_id in self.store.removals.removed():
-            self.store.removals.forget(run_id)
+        """Remove, once for each removed run, what a crash or somebody who wrote meanwhile has left in its folder."""
+        for run_id in self.store.removals.unswept():
             self.blobs.delete(RunPaths(run_id).root)
+            self.store.removals.swept(run_id)
 
     def clear_layers(self) -> int:
         """Remove layers that were not used for `LAYER_AGE_S`, none that an attempt still has; how many."""

@@ -167,10 +167,9 @@ class RunManager:
     def remove(self, run: Run) -> None:
         """Forget a final run and all its blobs, also the upload of its code; models made by it stay.
 
-        When this is cut off after its first step, the housekeeper does the rest at the next start.
+        The housekeeper sweeps once more: this may be cut off after its first step, or somebody write meanwhile.
         """
         self.store.runs.remove(run.id)
-        self.store.removals.forget(run.id)
         self.blobs.delete(RunPaths(run.id).root)
         with self._guard(run.owner):
             if not self.store.removals.uses_bundle(run.owner, run.spec.bundle):

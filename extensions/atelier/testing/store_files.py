@@ -10,8 +10,7 @@ from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, Reason
 from atelier.service.store import Outcome, Store
-from atelier.service.store.streams import Point
-from atelier.testing.samples import DONE, claimed, due_now, running
+from atelier.testing.samples import DONE, claimed, due_now, finished, running
 
 
 def artifact(path: str, size_bytes: int = 1, *, attempt: int = 1) -> Artifact:
@@ -147,23 +146,13 @@ class FilesSuite:
         kept = [(one.attempt, one.step) for one in store.artifacts.checkpoints(claim.run_id)]
         assert kept == [(2, 50), (1, 40), (2, 5)]
 
-    def test_what_a_removed_run_has_in_the_store_is_forgotten(self, store: Store) -> None:
-        claim = running(store)
-        store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, [])
-        point = Point("loss", 1, 0.5, 1.0)
-        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=[point])
+    def test_a_bundle_is_used_as_long_as_a_run_of_it_is_there(self, store: Store) -> None:
+        run_id = finished(store)
         assert store.removals.uses_bundle("ann#1", "0" * 64)
         assert not store.removals.uses_bundle("bob#1", "0" * 64)
         assert not store.removals.uses_bundle("ann#1", "1" * 64)
-        store.runs.finish(claim.run_id, claim.n, DONE)
-        assert store.removals.removed() == []
-        store.runs.remove(claim.run_id)
-        assert store.removals.removed() == [claim.run_id]
+        store.runs.remove(run_id)
         assert not store.removals.uses_bundle("ann#1", "0" * 64)
-        for _ in range(2):
-            store.removals.forget(claim.run_id)
-        assert store.artifacts.checkpoints(claim.run_id) == []
-        assert store.streams.curves(claim.run_id) == {}
 
     # -- models ---------------------------------------------------------------------------------------------------
     def test_versions_count_up_by_name_and_owner(self, store: Store) -> None:

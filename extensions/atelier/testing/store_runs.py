@@ -5,16 +5,28 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
-from atelier.records import Reason, RunState
-from atelier.service.store import Store
-from atelier.service.store.schema import runs, submissions
+from atelier.records import AttemptState, ErrorReport, Reason, RunState
+from atelier.service.store import Outcome, Store, hash_token
+from atelier.service.store.schema import metadata, runs, submissions
+from atelier.service.store.streams import Point
 from atelier.testing.samples import beat, claimed, created, finished, new_run, queued, running, starting
+from atelier.testing.store_files import artifact
+
+
+def tables(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables."""
+    with store.database.read() as connection:
+        return {
+            table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for table in metadata.sorted_tables
+        }
 
 
 class RunsSuite:
@@ -174,6 +186,17 @@ class RunsSuite:
         start = store.runs.newest_change("ann#1")
         store.runs.remove(run_id)
         assert [run for _, run in store.runs.changed_since("ann#1", start)] == [run_id]
+        assert [run for _, run in store.runs.changed_since("ann#1", start, run_id)] == [run_id]
+        assert store.runs.changed_since("ann#1", start, "r-aaaaaaaaaa") == []
+        assert store.runs.changed_since("bob#1", 0) == []
+        later = created(store)
+        changes = store.runs.changed_since("ann#1", start)
+        assert [run if isinstance(run, str) else run.id for _, run in changes] == [run_id, later]
+        assert [number for number, _ in changes] == sorted(number for number, _ in changes)
+        assert store.runs.newest_change("ann#1") == changes[-1][0]
+        done = finished(store, "bob#1")
+        store.runs.remove(done)
+        assert [(store.runs.newest_change("bob#1"), done)] == store.runs.changed_since("bob#1", 0)
 
     def test_who_polls_for_changes_misses_none(self, store: Store) -> None:
         """Writers at once; a poller that goes on from the last number it saw ends with every run's last state."""
@@ -212,6 +235,49 @@ class RunsSuite:
         assert store.runs.page("ann#1", states=(), limit=9, before=None) == []
         assert store.runs.find("ann#1", run_id[:6]) == []
         assert store.runs.counts() == {}
+
+    def test_a_removed_run_leaves_a_bare_mark(self, store: Store) -> None:
+        secret = "s3cret"
+        claim = running(store, key="k", params={"token": secret}, name=secret)
+        store.artifacts.add(claim.run_id, artifact(secret))
+        store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, [{"path": secret}])
+        point = Point(secret, 1, 0.5, 1.0)
+        store.streams.appended(claim.run_id, claim.n, "metrics", offset=0, length=9, points=[point])
+        beat(store, claim, usage={"cpu_percent": 1.0}, warnings=[secret])
+        error = ErrorReport(kind="ValueError", message=secret, traceback=secret)
+        store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, Reason.CODE_ERROR, secret, 1, error))
+        kept = created(store, params={"token": "kept"})
+        before = tables(store)
+        assert {name for name, rows in before.items() if secret in repr(rows)} >= {"runs", "attempts", "artifacts"}
+        store.runs.remove(claim.run_id)
+        after = tables(store)
+        assert secret not in repr(after)
+        assert {name for name, rows in after.items() if claim.run_id in repr(rows)} == {"removed_runs", "submissions"}
+        assert store.runs.get(kept).spec.params == {"token": "kept"}
+        assert store.runs.by_token(hash_token(claim.token)) is None
+        assert store.streams.curves(claim.run_id) == {}
+
+    def test_a_key_whose_run_was_removed_is_told_so(self, store: Store) -> None:
+        run_id = finished(store, key="k", params={"a": 1})
+        store.runs.remove(run_id)
+        with pytest.raises(Conflict, match=run_id) as caught:
+            store.runs.submit(new_run(key="k", params={"a": 1}))
+        assert (caught.value.code, "fresh key" in caught.value.hint) == ("run_removed", True)
+        with pytest.raises(Conflict, match=run_id) as caught:
+            store.runs.submit(new_run(key="k", params={"a": 2}))
+        assert caught.value.code == "key_reused"
+        assert store.runs.page("ann#1", states=(), limit=9, before=None) == []
+        assert store.runs.submit(new_run("bob#1", key="k"))[1]
+
+    def test_a_removed_run_is_swept_once(self, store: Store) -> None:
+        first, second = finished(store), finished(store)
+        assert store.removals.unswept() == []
+        store.runs.remove(first)
+        store.runs.remove(second)
+        assert sorted(store.removals.unswept()) == sorted([first, second])
+        for _ in range(2):
+            store.removals.swept(first)
+            assert store.removals.unswept() == [second]
 
     def test_a_live_run_is_not_removed(self, store: Store) -> None:
         for make in (created, queued, lambda store: starting(store).run_id, lambda store: running(store).run_id):

@@ -8,8 +8,9 @@ from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
 from atelier.service.store.removals import RemovalStore
-from atelier.service.store.runs import NewRun, RunStore
+from atelier.service.store.runs import RunStore
 from atelier.service.store.streams import StreamStore, parse_points
+from atelier.service.store.submits import NewRun
 from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Wait
 
 __all__ = [

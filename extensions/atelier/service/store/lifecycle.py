@@ -122,7 +122,7 @@ def end(
 
 
 def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
-    return connection.execute(select(runs).where(runs.c.id == run_id, runs.c.deleted_at.is_(None))).first()
+    return connection.execute(select(runs).where(runs.c.id == run_id)).first()
 
 
 def live_attempt(run_id: str, n: int) -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from atelier.errors import Conflict
@@ -19,15 +16,12 @@ from atelier.records import (
     AttemptState,
     Reason,
     Run,
-    RunSpec,
     RunState,
-    new_run_id,
 )
 from atelier.service.store.assembly import attempt_of, run_of
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import (
     LIVE_ATTEMPTS,
-    WORDS,
     Outcome,
     after_attempt,
     end,
@@ -39,25 +33,10 @@ from atelier.service.store.lifecycle import (
     run_row,
     unknown_run,
 )
-from atelier.service.store.schema import artifacts, attempts, leases, runs, submissions, transitions
+from atelier.service.store.schema import artifacts, attempts, leases, removed_runs, runs, submissions
+from atelier.service.store.submits import NewRun, digest_of, insert_run, known_submit, note_submit
 
-
-@dataclass(frozen=True)
-class NewRun:
-    """All that a submitted run is made of. ``cpu`` in cores; ``accelerators`` maps a resource to a count."""
-
-    owner: str
-    project: str
-    name: str
-    spec: RunSpec
-    image: str
-    machine: str
-    cpu: float
-    memory_bytes: int
-    accelerators: dict[str, int]
-    source: dict[str, Any]
-    warnings: list[str]
-    idempotency_key: str | None = None
+MOST_CHANGES = 500
 
 
 class RunStore:
@@ -73,34 +52,17 @@ class RunStore:
         Raises
         ------
         Conflict
-            ``key_reused``: the key came with another spec.
+            ``key_reused``: the key came with another spec. ``run_removed``: the run that it made was removed.
         """
-        digest = hashlib.sha256(json.dumps(new.spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        digest = digest_of(new.spec)
         with self._db.write() as connection:
             change = next_change(connection)
-            known = self._seen(connection, new, digest)
+            known = known_submit(connection, new, digest)
             if known is None:
-                run_id = _insert_run(connection, new, change)
-                if new.idempotency_key is not None:
-                    row = {"owner": new.owner, "key": new.idempotency_key, "digest": digest, "run_id": run_id}
-                    connection.execute(insert(submissions).values(**row, created_at=utcnow()))
+                run_id = insert_run(connection, new, change)
+                note_submit(connection, new, digest, run_id)
         run_id = known or run_id
         return self.get(run_id), known is None
-
-    def _seen(self, connection: Connection, new: NewRun, digest: str) -> str | None:
-        if new.idempotency_key is None:
-            return None
-        mine = (submissions.c.owner == new.owner) & (submissions.c.key == new.idempotency_key)
-        row = connection.execute(select(submissions).where(mine)).first()
-        if row is None:
-            return None
-        if row.digest != digest:
-            raise Conflict(
-                "key_reused",
-                f"The Idempotency-Key {new.idempotency_key!r} was used for another run ({row.run_id}).",
-                hint="Use a fresh key for each submit.",
-            )
-        return str(row.run_id)
 
     def seen_submission(self, owner: str, key: str) -> str | None:
         """The run that a key has made, or None."""
@@ -127,7 +89,7 @@ class RunStore:
         self, owner: str, *, states: Sequence[RunState], limit: int, before: tuple[datetime, str] | None
     ) -> list[Run]:
         """Newest first; ``before`` is the creation time and id of the last run of the page before."""
-        query = select(runs).where(runs.c.owner == owner, runs.c.deleted_at.is_(None))
+        query = select(runs).where(runs.c.owner == owner)
         if states:
             query = query.where(runs.c.state.in_([state.value for state in states]))
         if before is not None:
@@ -140,27 +102,35 @@ class RunStore:
 
     def find(self, owner: str, prefix: str) -> list[str]:
         """Ids of an owner's runs that begin with a prefix, at most three of them."""
-        mine = (runs.c.owner == owner) & runs.c.id.startswith(prefix, autoescape=True) & runs.c.deleted_at.is_(None)
+        mine = (runs.c.owner == owner) & runs.c.id.startswith(prefix, autoescape=True)
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(mine).limit(3)).scalars())
 
     def changed_since(self, owner: str, change: int, run_id: str | None = None) -> list[tuple[int, Run | str]]:
         """What became different after a change number: (number, run), or (number, id) of a removed one; in order.
 
-        At most 500 changes; with ``run_id`` only those of this run.
+        At most `MOST_CHANGES`; with ``run_id`` only those of this run.
         """
-        query = select(runs).where(runs.c.owner == owner, runs.c.change > change).order_by(runs.c.change).limit(500)
-        if run_id is not None:
-            query = query.where(runs.c.id == run_id)
+
+        def later(table: Table) -> Select[Any]:
+            these = (table.c.owner == owner) & (table.c.change > change)
+            if run_id is not None:
+                these &= table.c.id == run_id
+            return select(table).where(these).order_by(table.c.change).limit(MOST_CHANGES)
+
         with self._db.read() as connection:
-            rows = connection.execute(query).all()
-            alive = {run.id: run for run in self._assemble(connection, [row for row in rows if row.deleted_at is None])}
-        return [(row.change, alive.get(row.id, row.id)) for row in rows]
+            rows = connection.execute(later(runs)).all()
+            changes: list[tuple[int, Run | str]] = [
+                (row.change, run) for row, run in zip(rows, self._assemble(connection, rows), strict=True)
+            ]
+            changes += [(row.change, row.id) for row in connection.execute(later(removed_runs))]
+        return sorted(changes, key=lambda change: change[0])[:MOST_CHANGES]
 
     def newest_change(self, owner: str) -> int:
         """The number of an owner's latest change; 0 when there was none."""
         with self._db.read() as connection:
-            return int(connection.execute(select(func.max(runs.c.change)).where(runs.c.owner == owner)).scalar() or 0)
+            newest = (select(func.max(table.c.change)).where(table.c.owner == owner) for table in (runs, removed_runs))
+            return max(int(connection.execute(query).scalar() or 0) for query in newest)
 
     def _assemble(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
         ids = [row.id for row in rows]
@@ -300,7 +270,7 @@ class RunStore:
         return self.get(run_id)
 
     def remove(self, run_id: str) -> None:
-        """Forget a final run; the row stays as a marker so that every view learns of it."""
+        """Forget a final run and all that the store has of it; a bare mark stays, so that every view learns of it."""
         with self._db.write() as connection:
             row = run_row(connection, run_id)
             if row is None:
@@ -309,9 +279,9 @@ class RunStore:
                 raise Conflict(
                     "run_is_live", f"Run {run_id} is {row.state}.", hint=f"Cancel it first: atelier cancel {run_id}"
                 )
-            change = next_change(connection)
-            connection.execute(update(runs).where(runs.c.id == run_id).values(deleted_at=utcnow(), change=change))
-            connection.execute(sql_delete(artifacts).where(artifacts.c.run_id == run_id))
+            mark = {"id": run_id, "owner": row.owner, "change": next_change(connection), "removed_at": utcnow()}
+            connection.execute(insert(removed_runs).values(**mark))
+            connection.execute(sql_delete(runs).where(runs.c.id == run_id))
 
     # -- what the reconciler reads --------------------------------------------------------------------------------
     def live_attempts(self) -> list[Row[Any]]:
@@ -327,13 +297,13 @@ class RunStore:
 
     def in_state(self, state: RunState, before: datetime) -> list[str]:
         """Ids of runs in a state that were created before a moment."""
-        these = (runs.c.state == state.value) & (runs.c.created_at < before) & runs.c.deleted_at.is_(None)
+        these = (runs.c.state == state.value) & (runs.c.created_at < before)
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(these)).scalars())
 
     def overdue(self, now: datetime) -> list[str]:
         """Ids of runs that have waited longer than their queue limit."""
-        these = (runs.c.state == RunState.QUEUED.value) & (runs.c.queue_until < now) & runs.c.deleted_at.is_(None)
+        these = (runs.c.state == RunState.QUEUED.value) & (runs.c.queue_until < now)
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(these)).scalars())
 
@@ -346,7 +316,7 @@ class RunStore:
 
     def counts(self) -> dict[RunState, int]:
         """How many runs are in each state; states without one are left out."""
-        query = select(runs.c.state, func.count()).where(runs.c.deleted_at.is_(None)).group_by(runs.c.state)
+        query = select(runs.c.state, func.count()).group_by(runs.c.state)
         with self._db.read() as connection:
             return {RunState(state): count for state, count in connection.execute(query)}
 
@@ -357,38 +327,9 @@ class RunStore:
             return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()
 
 
-def _insert_run(connection: Connection, new: NewRun, change: int) -> str:
-    run_id, now = new_run_id(), utcnow()
-    connection.execute(
-        insert(runs).values(
-            id=run_id,
-            owner=new.owner,
-            project=new.project,
-            kind=new.spec.kind,
-            name=new.name,
-            state=RunState.CREATED.value,
-            message=WORDS[RunState.CREATED],
-            image=new.image,
-            machine=new.machine,
-            cpu=new.cpu,
-            memory_bytes=new.memory_bytes,
-            accelerators=new.accelerators,
-            spec=new.spec.model_dump(mode="json"),
-            source=new.source,
-            warnings=new.warnings,
-            metrics={},
-            change=change,
-            created_at=now,
-        )
-    )
-    moved = {"run_id": run_id, "attempt": 0, "before": None, "after": RunState.CREATED.value}
-    connection.execute(insert(transitions).values(**moved, at=now))
-    return run_id
-
-
 def _position(connection: Connection, row: Row[Any]) -> int | None:
     if row.state != RunState.QUEUED:
         return None
     ahead = or_(runs.c.queued_at < row.queued_at, and_(runs.c.queued_at == row.queued_at, runs.c.id < row.id))
-    waiting = (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
+    waiting = runs.c.state == RunState.QUEUED.value
     return 1 + int(connection.execute(select(func.count()).select_from(runs).where(waiting, ahead)).scalar_one())

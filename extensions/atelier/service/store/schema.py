@@ -84,10 +84,21 @@ runs = Table(
     Column("not_before", UtcTime),
     Column("started_at", UtcTime),
     Column("ended_at", UtcTime),
-    Column("deleted_at", UtcTime),
     Index("ix_runs_owner_created", "owner", "created_at"),
     Index("ix_runs_state_queued", "state", "queued_at"),
     Index("ix_runs_owner_change", "owner", "change"),
+)
+
+removed_runs = Table(
+    "removed_runs",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("owner", String(300), nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("removed_at", UtcTime, nullable=False),
+    Column("swept_at", UtcTime),
+    Index("ix_removed_runs_owner_change", "owner", "change"),
+    Index("ix_removed_runs_swept_at", "swept_at"),
 )
 
 attempts = Table(

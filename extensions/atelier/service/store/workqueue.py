@@ -101,7 +101,7 @@ class Queue:
 def _waiting() -> Select[Any]:
     """All of them, however many: behind a crowd that waits for its owner's limit there may be one that can start."""
     due = or_(runs.c.not_before.is_(None), runs.c.not_before <= utcnow())
-    query = select(runs).where(runs.c.state == RunState.QUEUED.value, runs.c.deleted_at.is_(None), due)
+    query = select(runs).where(runs.c.state == RunState.QUEUED.value, due)
     return query.order_by(runs.c.queued_at, runs.c.id)
 
 

@@ -1,4 +1,4 @@
-"""The first schema: runs, attempts, leases, curves, new points, artifacts, checkpoints, submissions, models."""
+"""The first schema: runs, what they tell and leave, what is held for them, submissions, models."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -48,6 +48,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "name", "version", name=op.f("pk_models")),
     )
     op.create_table(
+        "removed_runs",
+        sa.Column("id", sa.String(length=12), nullable=False),
+        sa.Column("owner", sa.String(length=300), nullable=False),
+        sa.Column("change", sa.BigInteger(), nullable=False),
+        sa.Column("removed_at", sa.DateTime(), nullable=False),
+        sa.Column("swept_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_removed_runs")),
+    )
+    op.create_index("ix_removed_runs_owner_change", "removed_runs", ["owner", "change"], unique=False)
+    op.create_index("ix_removed_runs_swept_at", "removed_runs", ["swept_at"], unique=False)
+    op.create_table(
         "runs",
         sa.Column("id", sa.String(length=12), nullable=False),
         sa.Column("owner", sa.String(length=300), nullable=False),
@@ -79,7 +90,6 @@ def upgrade() -> None:
         sa.Column("not_before", sa.DateTime(), nullable=True),
         sa.Column("started_at", sa.DateTime(), nullable=True),
         sa.Column("ended_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
     )
     op.create_index("ix_runs_owner_change", "runs", ["owner", "change"], unique=False)
