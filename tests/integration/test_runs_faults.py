@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -123,3 +124,64 @@ def test_a_cancelled_run_waits_only_a_while_for_what_can_not_be_stored(small: Se
     assert run.state == "succeeded"
     assert "big.bin" not in small.artifacts(run_id)
     assert any("big.bin was not kept" in text and "No space left" in text for text in run.warnings), run.warnings
+
+
+# -- agents that die ----------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def own() -> Iterator[Service]:
+    """A service that is killed and started again; each test leaves it running."""
+    with service_over() as place:
+        yield place
+
+
+def end_away(service: Service, folder: Path) -> str:
+    """A run whose work came to its end while the service was away, and whose agent then died; the service is away."""
+    script, gate = gated(folder)
+    run_id = service.submit(script)
+    service.wait_log(run_id, "working")
+    service.kill()
+    gate.touch()
+    wait_for((service.attempt_folder(run_id) / "result.json").exists, "the end of the work, without a service")
+    for pid in service.agents(run_id):
+        os.kill(pid, signal.SIGKILL)
+    return run_id
+
+
+def test_what_a_dead_agent_left_is_brought_in_without_its_image(own: Service, tmp_path: Path) -> None:
+    run_id = end_away(own, tmp_path)
+    before = own.settings
+    own.settings = before.replace("name: plain", "name: other")
+    try:
+        own.start()
+        run = own.wait(run_id)
+    finally:
+        own.settings = before
+        own.kill()
+        own.start()
+    assert (run.state, run.warnings) == ("succeeded", ["a word of the code"])
+    assert own.log(run_id) == "working\nthe last line\n"
+    assert {"saved.bin", "written.txt"} <= set(own.artifacts(run_id))
+
+
+def test_a_written_end_stands_though_nobody_can_bring_in_the_rest(own: Service, tmp_path: Path) -> None:
+    """Every agent that takes over dies at once; what it can't bring in is kept, and goes with the run."""
+    run_id = end_away(own, tmp_path)
+    spool = own.attempt_folder(run_id) / "run"
+    spool.rename(spool.with_name("run.away"))
+    spool.write_text("no folder")
+    own.start()
+    run = own.wait(run_id, patience_s=90)
+    assert (run.state, run.attempts[0].state, run.attempts[0].exit_code) == ("succeeded", "succeeded", 0)
+    kept = own.home / "run/undelivered" / run_id / "1"
+    assert any(str(kept) in text for text in run.warnings), run.warnings
+    assert (kept / "run.away/spool/log").read_text() == "working\nthe last line\n"
+    assert (own.home / "blobs/runs" / run_id / "attempts/1/result.json").exists()
+    wait_for(lambda: not own.attempt_folder(run_id).exists(), "the attempt's place to be free")
+    own.kill()
+    own.start()
+    assert own.finish(write(tmp_path / "next", train__py="1")).state == "succeeded"
+    assert kept.exists()
+    own.client.remove(run_id)
+    own.kill()
+    own.start()
+    wait_for(lambda: not kept.parent.exists(), "what was kept to go with its run")

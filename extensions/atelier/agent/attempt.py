@@ -234,13 +234,16 @@ class Attempt:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
         self.place.make()
         end_with_folder(self.place, self.family.end)
-        self._take_orders()
+        orders = until_answered(lambda: self.link.get("/delivery"), lambda: False) or {}
+        self.shipper.limit(int(orders["artifact_bytes"]))
+        if orders["notebook"]:
+            self.shipper.name_notebook(orders["notebook"])
         self.family.end()
         self.stopper.done.set()
         if self.place.result.exists():
             result = json.loads(self.place.result.read_text())
         else:
-            order = self.orders["stop"]
+            order = orders["stop"]
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
         self.heart.start()
         self.shipper.start()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from atelier.bundle.archive import bundle_reader
-from atelier.errors import InternalError, NotAllowed, RefusedInput
+from atelier.errors import NotAllowed, RefusedInput, Unavailable
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
 from atelier.service.boundary import FromAgent
@@ -126,6 +126,16 @@ class AttemptManager:
             ],
         }
 
+    def delivery(self, agent: AgentCaller) -> dict[str, Any]:
+        """What an agent needs that only brings in what another one left: neither code nor image."""
+        run = self._live(agent)
+        work = run.spec.work
+        return {
+            "stop": self.store.runs.ordered_stop(run.id, agent.n),
+            "artifact_bytes": self.limits.artifact_size,
+            "notebook": PurePosixPath(work.target).name if work.kind is WorkKind.NOTEBOOK else None,
+        }
+
     def _command(self, run: Run) -> dict[str, Any]:
         """What the agent runs; made here, where the code can be read, so that the agent needs no parser."""
         work = run.spec.work
@@ -150,7 +160,7 @@ class AttemptManager:
         catalog = self.offers()
         image = catalog.image(run.image, [group for one in catalog.images for group in one.groups])
         if image.python is None:
-            raise InternalError("no_python", f"The image {run.image!r} has no interpreter on this machine.")
+            raise Unavailable("no_python", f"The image {run.image!r} has no interpreter on this machine.")
         return image.python
 
     def _live(self, agent: AgentCaller) -> Run:

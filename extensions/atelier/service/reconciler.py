@@ -18,6 +18,7 @@ from atelier.service.attempts import AttemptManager
 from atelier.service.backends import Backend, Key, Launch, Sign
 from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
+from atelier.service.recovery import Recovery
 from atelier.service.store import Outcome, Quota, Store
 from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
@@ -28,14 +29,7 @@ TICK_S = 1.0
 STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
 DEAF_S = 120.0
-MOST_RECOVERIES = 3
 START_GRACE_S = 15.0
-
-_STOPPED = {
-    "cancel": Outcome(AttemptState.CANCELLED, Reason.CANCELLED_BY_USER),
-    "deadline": Outcome(AttemptState.TIMED_OUT, Reason.DEADLINE),
-    "stalled": Outcome(AttemptState.FAILED, Reason.STALLED),
-}
 
 
 @dataclass
@@ -56,6 +50,10 @@ class Reconciler:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _recovery: Recovery = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._recovery = Recovery(self.backend, self.attempts)
 
     def wake(self) -> None:
         """Look at once instead of at the next tick; from any thread."""
@@ -85,6 +83,7 @@ class Reconciler:
             self._expire_queue,
             self._expire_leases,
             self._start_waiting,
+            self._recovery.tidy,
         ):
             await self._apart(part(), part.__name__)
 
@@ -160,11 +159,9 @@ class Reconciler:
 
     async def _bring_in(self, key: Key, row: Row[Any]) -> None:
         await self.backend.kill(key)
-        if await asyncio.to_thread(self.store.runs.recovering, *key) <= MOST_RECOVERIES:
-            await self.backend.recover(key)
-            return
-        message = "The run's supervising process died, and what it left could not be brought in."
-        await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+        if not await self._recovery.tries(key, row.attempt_recoveries):
+            message = "The run's supervising process died, and what it left could not be brought in."
+            await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
 
     async def _without_folder(self, key: Key, row: Row[Any]) -> None:
         """Give up what is not here: it was never started, or somebody removed its folder."""
@@ -173,7 +170,7 @@ class Reconciler:
             if row.attempt_last_seen_at > row.attempt_created_at:
                 message = "The run's folder was removed from its machine, and its work was ended."
             await self.backend.kill(key)
-            await self._finish(key, _stopped(row) or Outcome(AttemptState.LOST, Reason.AGENT_LOST, message))
+            await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
 
     async def _limit(self, key: Key, row: Row[Any]) -> None:
         """End an agent that neither stops its work nor delivers; another one then brings in what it left."""
@@ -247,8 +244,3 @@ class Reconciler:
         except AtelierError:
             return None
         return next((attempt.state for attempt in run.attempts if attempt.n == key.n), None)
-
-
-def _stopped(row: Row[Any]) -> Outcome | None:
-    """The end of an attempt that was told to stop and said nothing itself; None when it was not told."""
-    return _STOPPED.get(row.attempt_stop)

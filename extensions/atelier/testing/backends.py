@@ -232,6 +232,22 @@ class BackendContract:
         assert rig.log(key) == "begun\ndone\n"
         assert rig.kept(key)["written.txt"] == b"written"
 
+    def test_what_is_set_aside_stays_until_its_run_is_forgotten(self, rig: Rig) -> None:
+        key = self.begun(rig, WAIT.replace("time.sleep", "import time; time.sleep"))
+        do(rig.backend.kill(key))
+        eventually("the agent to go", lambda: self.sign(rig, key) is Sign.GONE)
+        assert do(rig.backend.result(key)) is None
+        place = do(rig.backend.set_aside(key))
+        assert place is not None
+        assert self.sign(rig, key) is Sign.ABSENT
+        do(rig.backend.clean(key))
+        rig.restart()
+        assert key not in do(rig.backend.leftovers())
+        do(rig.backend.clear_aside(3600, lambda run_id: run_id == key.run_id))
+        assert do(rig.backend.set_aside(key)) == place
+        do(rig.backend.clear_aside(3600, lambda run_id: run_id != key.run_id))
+        assert do(rig.backend.set_aside(key)) is None
+
     def test_two_recoveries_bring_in_once(self, rig: Rig) -> None:
         key = self.begun(rig, TELL + WAIT)
         do(rig.backend.kill(key))

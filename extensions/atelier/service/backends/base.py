@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -71,6 +71,24 @@ class Backend(ABC):
     @abstractmethod
     async def clean(self, key: Key) -> None:
         """Remove what the attempt left on the machine; the service has stored what is kept."""
+
+    @abstractmethod
+    async def result(self, key: Key) -> bytes | None:
+        """What the attempt's agent wrote of its end before it told the service; None when it wrote nothing.
+
+        Also after `set_aside`. The code of the run may have changed it.
+        """
+
+    @abstractmethod
+    async def set_aside(self, key: Key) -> str | None:
+        """Keep what the attempt left from being cleaned; a user's words for the place, None when there is nothing.
+
+        Done again, it says the same. The attempt itself is absent afterwards.
+        """
+
+    @abstractmethod
+    async def clear_aside(self, age_s: float, is_known: Callable[[str], bool]) -> None:
+        """Remove what was set aside longer ago than this, and that of runs which are not known any more."""
 
     @abstractmethod
     async def leftovers(self) -> list[Key]:

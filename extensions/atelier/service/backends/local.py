@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +36,7 @@ from atelier.service.store import Capacity
 
 START_GRACE_S = 10.0
 KILL_PATIENCE_S = 0.0
+MOST_RESULT_BYTES = 8 << 20
 
 
 class LocalBackend(Backend):
@@ -121,6 +124,40 @@ class LocalBackend(Backend):
         remove_tree(folder, self._root.parent / "trash")
         with contextlib.suppress(OSError):  # another attempt's folder is still there
             folder.parent.rmdir()
+
+    async def result(self, key: Key) -> bytes | None:
+        return await asyncio.to_thread(self._result, key)
+
+    def _result(self, key: Key) -> bytes | None:
+        for folder in (self.folder(key), self._aside(key)):
+            with contextlib.suppress(OSError):  # it is not there, or the run has put something else in its place
+                return _small_file(folder / "result.json")
+        return None
+
+    async def set_aside(self, key: Key) -> str | None:
+        self._children.pop(key, None)
+        return await asyncio.to_thread(self._set_aside, key)
+
+    def _set_aside(self, key: Key) -> str | None:
+        folder, aside = self.folder(key), self._aside(key)
+        if folder.exists() and not aside.exists():
+            aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.utime(folder)
+            folder.rename(aside)
+        return str(aside) if aside.exists() else None
+
+    async def clear_aside(self, age_s: float, is_known: Callable[[str], bool]) -> None:
+        await asyncio.to_thread(self._clear_aside, age_s, is_known)
+
+    def _clear_aside(self, age_s: float, is_known: Callable[[str], bool]) -> None:
+        for folder in (self._root.parent / "undelivered").glob("r-*/*"):
+            if time.time() - os.lstat(folder).st_mtime > age_s or not is_known(folder.parent.name):
+                remove_tree(folder, self._root.parent / "trash")
+                with contextlib.suppress(OSError):  # another attempt's is still there
+                    folder.parent.rmdir()
+
+    def _aside(self, key: Key) -> Path:
+        return self._root.parent / "undelivered" / key.run_id / str(key.n)
 
     async def leftovers(self) -> list[Key]:
         return [Key(path.parent.name, int(path.name)) for path in self._root.glob("r-*/*") if path.name.isdecimal()]
@@ -216,6 +253,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _small_file(path: Path) -> bytes:
+    """The bytes of a plain file that a run may have changed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return stream.read(MOST_RESULT_BYTES)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -56,6 +56,12 @@ def orders(service: Parts, agent: Agent) -> dict[str, Any]:
     return service.attempts.orders(agent)
 
 
+@router.get("/delivery")
+def delivery(service: Parts, agent: Agent) -> dict[str, Any]:
+    """What an agent needs that brings in what a dead one left."""
+    return service.attempts.delivery(agent)
+
+
 @router.post("/started")
 def started(body: StartReport, service: Parts, agent: Agent) -> dict[str, Any]:
     """The work begins."""
