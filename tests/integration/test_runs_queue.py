@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -157,6 +158,37 @@ def test_each_run_sees_its_own_gpu(service: Service, tmp_path: Path) -> None:
 
 def test_a_run_without_gpu_sees_none(service: Service, tmp_path: Path) -> None:
     assert "GPU-" not in service.log(service.finish(write(tmp_path, train__py="import os\nprint(os.environ)")).id)
+
+
+def places_seen(service: Service, run_id: str) -> Iterator[int | None]:
+    """A run's place in the queue, whenever its events tell another one."""
+    with (
+        service.http as http,
+        http.stream("GET", f"/services/atelier/api/v1/runs/{run_id}/events", timeout=15) as stream,
+    ):
+        last: int | None = 0
+        for line in stream.iter_lines():
+            told = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if "queue_position" in told and told["queue_position"] != last:
+                yield (last := told["queue_position"])
+
+
+def test_who_watches_sees_the_queue_move(one_gpu: Service, tmp_path: Path) -> None:
+    work = gated(tmp_path)
+    holder = one_gpu.submit(work, machine="gpu")
+    one_gpu.wait_log(holder, "begun")
+    ahead, between, last = (one_gpu.submit(work, machine="gpu") for _ in range(3))
+    waits_for(one_gpu, last, Reason.WAITS_FOR_ACCELERATOR)
+    places = places_seen(one_gpu, last)
+    assert next(places) == 3
+    one_gpu.client.cancel(between)
+    assert next(places) == 2
+    one_gpu.client.cancel(holder)
+    assert next(places) == 1, "the one before it has started"
+    open_gate(work)
+    assert next(places) is None
+    for run_id in (ahead, last):
+        assert one_gpu.wait(run_id).state == "succeeded"
 
 
 def test_a_users_own_kernel_is_named(one_gpu: Service, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from atelier.quantities import utcnow
-from atelier.records import AttemptState, Reason, RunState
+from atelier.records import AttemptState, Reason, Run, RunState
 from atelier.service.store import Capacity, Claim, Quota, Store, Wait, holder_of
 from atelier.service.store.leases import KERNEL
 from atelier.testing.samples import BROKEN, DONE, GIB, GPU, claimed, due_now, queued, running
@@ -276,3 +276,14 @@ class QueueSuite:
         store.runs.cancel(cancelled, stop_at=utcnow())
         store.runs.expire(expired)
         assert store.queue.claim(Capacity(), FREE) == (None, [])
+
+    def test_the_first_of_the_queue_are_told_of_their_places(self, store: Store) -> None:
+        claim = running(store, gpus=1)
+        ids = [queued(store, owner, gpus=1) for owner in ("ann#1", "bob#1", "ann#1")]
+        assert store.queue.first(2) == [(ids[0], "ann#1"), (ids[1], "bob#1")]
+        store.runs.cancel(ids[0], stop_at=utcnow())
+        assert store.queue.first(9) == [(ids[1], "bob#1"), (ids[2], "ann#1")]
+        before = store.runs.newest_change("ann#1")
+        store.queue.moved([*ids, claim.run_id])
+        assert [run.id for _, run in store.runs.changed_since("ann#1", before) if isinstance(run, Run)] == [ids[2]]
+        assert store.runs.get(ids[2]).queue_position == 2

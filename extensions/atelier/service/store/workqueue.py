@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, or_, select
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, RunState
-from atelier.service.store.database import Database
+from atelier.service.store.database import Database, next_change
 from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
 from atelier.service.store.schema import attempts, leases, runs
@@ -96,6 +96,20 @@ class Queue:
                 waits.append(Wait(row.id, reason))
                 blocked = blocked or (reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, capacity))
         return None, waits
+
+    def first(self, most: int) -> list[tuple[str, str]]:
+        """The first of those that wait, in order, also for their next attempt: id and owner."""
+        waiting = (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
+        query = select(runs.c.id, runs.c.owner).where(waiting).order_by(runs.c.queued_at, runs.c.id).limit(most)
+        with self._db.read() as connection:
+            return [(row.id, row.owner) for row in connection.execute(query)]
+
+    def moved(self, run_ids: Sequence[str]) -> None:
+        """Let watchers read these anew, as far as they still wait: their places in the queue are others."""
+        with self._db.write() as connection:
+            for run_id in run_ids:
+                this = (runs.c.id == run_id) & (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
+                connection.execute(update(runs).where(this).values(change=next_change(connection)))
 
 
 def _waiting() -> Select[Any]:
