@@ -18,6 +18,7 @@ from atelier.service.attempts import AttemptManager
 from atelier.service.backends import Backend, Key, Launch, Sign
 from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
+from atelier.service.places import Places
 from atelier.service.recovery import Recovery
 from atelier.service.store import Outcome, Quota, Store
 from atelier.service.store.leases import LIFETIME_S
@@ -50,9 +51,11 @@ class Reconciler:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
 
     def __post_init__(self) -> None:
+        self._places = Places(self.store, self.feed)
         self._recovery = Recovery(self.backend, self.attempts)
 
     def wake(self) -> None:
@@ -83,6 +86,7 @@ class Reconciler:
             self._expire_queue,
             self._expire_leases,
             self._start_waiting,
+            self._places.tell_places,
             self._recovery.tidy,
         ):
             await self._apart(part(), part.__name__)
