@@ -99,8 +99,8 @@ class Queue:
 
     def first(self, most: int) -> list[tuple[str, str]]:
         """The first of those that wait, in order, also for their next attempt: id and owner."""
-        waiting = (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
-        query = select(runs.c.id, runs.c.owner).where(waiting).order_by(runs.c.queued_at, runs.c.id).limit(most)
+        waiting = select(runs.c.id, runs.c.owner).where(runs.c.state == RunState.QUEUED.value)
+        query = waiting.order_by(runs.c.queued_at, runs.c.id).limit(most)
         with self._db.read() as connection:
             return [(row.id, row.owner) for row in connection.execute(query)]
 
@@ -108,7 +108,7 @@ class Queue:
         """Let watchers read these anew, as far as they still wait: their places in the queue are others."""
         with self._db.write() as connection:
             for run_id in run_ids:
-                this = (runs.c.id == run_id) & (runs.c.state == RunState.QUEUED.value) & runs.c.deleted_at.is_(None)
+                this = (runs.c.id == run_id) & (runs.c.state == RunState.QUEUED.value)
                 connection.execute(update(runs).where(this).values(change=next_change(connection)))
 
 
