@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from atelier.records import Run
+from atelier.storage import RunPaths
 from atelier.wire import API
 from tests.cli_driver import wait_for
 from tests.integration.conftest import GPUS
@@ -70,3 +72,15 @@ def test_a_kernel_that_could_not_renew_keeps_its_gpu(own: Service, tmp_path: Pat
         assert http.put(lease, json={"machine": "gpu"}).json() == held.json()
         assert http.delete(lease).status_code == 204
     assert own.wait(waiting).state == "succeeded"
+
+
+def test_a_record_that_a_crash_kept_old_is_mended(own: Service, tmp_path: Path) -> None:
+    run_id = own.finish(write(tmp_path, train__py="1")).id
+    record = own.home / "blobs" / RunPaths(run_id).record
+    wait_for(lambda: Run.model_validate_json(record.read_text()).state.is_final, "the record of the end")
+    own.kill()
+    record.write_text("{}")
+    change(own, "UPDATE runs SET recorded = 0, ended_at = ? WHERE id = ?", LONG_AGO, run_id)
+    own.start()
+    wait_for(lambda: record.read_text() != "{}", "the record to be mended")
+    assert Run.model_validate_json(record.read_text()) == own.run(run_id)

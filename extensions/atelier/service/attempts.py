@@ -274,11 +274,12 @@ class AttemptManager:
         )
 
     def finish(self, agent: AgentCaller, report: FinishReport) -> Run:
-        """The attempt's end, once; a second report changes nothing."""
+        """The attempt's end, once; a second report changes nothing but a record that the first one left as it was."""
         if not report.state.is_final:
             raise RefusedInput("not_final", f"An attempt can't end as {report.state!r}.")
         run = self.store.runs.get(agent.run_id)
         if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
+            self.write_record(run.id)
             return run
         self.streams.compose(agent.run_id, agent.n)
         self.blobs.write(
@@ -295,3 +296,5 @@ class AttemptManager:
         with self._records:
             run = self.store.runs.get(run_id)
             self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())
+        if run.state.is_final:
+            self.store.runs.recorded(run_id)

@@ -31,6 +31,7 @@ STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
 DEAF_S = 120.0
 START_GRACE_S = 15.0
+RECORD_GRACE_S = 15.0
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Reconciler:
     feed: Feed
     limits: Limits
     _began: datetime = field(default_factory=utcnow)
+    _records_due: datetime = field(default_factory=utcnow)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -87,6 +89,7 @@ class Reconciler:
             self._expire_leases,
             self._start_waiting,
             self._places.tell_places,
+            self._write_records,
             self._recovery.tidy,
         ):
             await self._apart(part(), part.__name__)
@@ -214,6 +217,15 @@ class Reconciler:
         run = await asyncio.to_thread(self.store.runs.expire, run_id)
         self.feed.touch(run.owner)
         await asyncio.to_thread(self.attempts.write_record, run_id)
+
+    # -- records that a crash or a full disk kept from being written -----------------------------------------------
+    async def _write_records(self) -> None:
+        now, grace = utcnow(), timedelta(seconds=RECORD_GRACE_S)
+        if now < self._records_due:
+            return
+        self._records_due = now + grace
+        for run_id in await asyncio.to_thread(self.store.runs.unrecorded, now - grace):
+            await self._apart(asyncio.to_thread(self.attempts.write_record, run_id), f"the record of {run_id}")
 
     def attempt_ended(self, run_id: str, n: int) -> None:
         """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""

@@ -307,6 +307,17 @@ class RunStore:
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(these)).scalars())
 
+    def recorded(self, run_id: str) -> None:
+        """Note that the record of a final run is stored beside the database."""
+        with self._db.write() as connection:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(recorded=True))
+
+    def unrecorded(self, before: datetime) -> list[str]:
+        """Ids of runs that ended before a moment and whose records were not stored since."""
+        these = runs.c.recorded.is_(False) & (runs.c.ended_at < before)
+        with self._db.read() as connection:
+            return list(connection.execute(select(runs.c.id).where(these)).scalars())
+
     def ran_s(self, run_id: str) -> float:
         """Seconds that the ended attempts of a run were running."""
         ended = (attempts.c.run_id == run_id) & attempts.c.started_at.is_not(None) & attempts.c.ended_at.is_not(None)

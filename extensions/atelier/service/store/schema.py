@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -84,9 +85,11 @@ runs = Table(
     Column("not_before", UtcTime),
     Column("started_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column("recorded", Boolean, nullable=False, default=False),
     Index("ix_runs_owner_created", "owner", "created_at"),
     Index("ix_runs_state_queued", "state", "queued_at"),
     Index("ix_runs_owner_change", "owner", "change"),
+    Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )
 
 removed_runs = Table(

@@ -90,10 +90,12 @@ def upgrade() -> None:
         sa.Column("not_before", sa.DateTime(), nullable=True),
         sa.Column("started_at", sa.DateTime(), nullable=True),
         sa.Column("ended_at", sa.DateTime(), nullable=True),
+        sa.Column("recorded", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
     )
     op.create_index("ix_runs_owner_change", "runs", ["owner", "change"], unique=False)
     op.create_index("ix_runs_owner_created", "runs", ["owner", "created_at"], unique=False)
+    op.create_index("ix_runs_recorded_ended", "runs", ["recorded", "ended_at"], unique=False)
     op.create_index("ix_runs_state_queued", "runs", ["state", "queued_at"], unique=False)
     op.create_table(
         "submissions",
