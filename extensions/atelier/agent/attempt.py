@@ -245,6 +245,7 @@ class Attempt:
         else:
             order = orders["stop"]
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
+        self.shipper.take_over()
         self.heart.start()
         self.shipper.start()
         self.delivery.run(result)

@@ -27,15 +27,22 @@ class EventReader:
     path : Path
         The file.
     take : callable
-        Gets each event.
+        Gets each event, and answers whether there is something to forget.
     complain : callable
         Gets a sentence on each line that can't be taken; the next ones are read nevertheless.
+    forget : callable
+        Gets such an event, and each that was refused, again when it is noted that it won't come any more.
     """
 
     def __init__(
-        self, path: Path, take: Callable[[dict[str, Any]], None], complain: Callable[[str], None] = print
+        self,
+        path: Path,
+        take: Callable[[dict[str, Any]], object],
+        complain: Callable[[str], None] = print,
+        *,
+        forget: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self._path, self._take, self._complain = path, take, complain
+        self._path, self._take, self._complain, self._forget = path, take, complain, forget
         self._is_too_long = False
         self._mark = path.with_name(f"{path.name}.taken")
         self._offset = _offset_in(self._mark)
@@ -70,24 +77,31 @@ class EventReader:
         with open_regular(self._path) as stream:
             stream.seek(self._offset)
             while line := stream.readline(MOST_LINE_BYTES):
+                spent = None
                 if line.endswith(b"\n"):
                     if not self._is_too_long:
-                        self._one(line)
+                        spent = self._one(line)
                     self._is_too_long = False
                 elif len(line) == MOST_LINE_BYTES:
                     self._pass_over()
                 else:
                     return
                 self._offset += len(line)
+                if spent is not None:
+                    self._note()
+                    self._forget(spent)
 
     def _pass_over(self) -> None:
         if not self._is_too_long:
             self._complain(f"A line of more than {MOST_LINE_BYTES} bytes about the run was left out.")
         self._is_too_long = True
 
-    def _one(self, line: bytes) -> None:
+    def _one(self, line: bytes) -> dict[str, Any] | None:
+        """Take a line; the event if there is something to forget of it."""
+        event = None
         try:
-            self._take(json.loads(line))
+            event = json.loads(line)
+            return event if self._take(event) else None
         except Unreachable:
             raise
         except AtelierError as problem:
@@ -104,6 +118,7 @@ class EventReader:
             OSError,
         ) as problem:
             self._complain(f"What the code told of its run can't be taken: {line[:100]!r} ({problem!r})"[:400])
+        return event if isinstance(event, dict) else None
 
 
 def _offset_in(mark: Path) -> int:

@@ -11,13 +11,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from atelier.agent.events import OVER, EventReader
 from atelier.agent.heart import Heart
 from atelier.agent.link import Link
 from atelier.agent.place import Place, open_regular
 from atelier.agent.retrying import AWAY, Pauses, until_answered
+from atelier.agent.telling import EventTaker
 from atelier.agent.uploads import Uploads
 from atelier.errors import AtelierError, Unreachable
 
@@ -43,7 +44,10 @@ class Shipper:
     def __init__(self, link: Link, place: Place, heart: Heart) -> None:
         self._link, self._place, self._heart = link, place, heart
         self._uploads = Uploads(link, place)
-        self._events = EventReader(place.spool / "events.jsonl", self._take, heart.warn)
+        self._taker = EventTaker(place, heart, self._uploads)
+        self._events = EventReader(
+            place.spool / "events.jsonl", self._taker.take, heart.warn, forget=self._taker.forget
+        )
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
         self._parts = {
             "The log": self._ship_log,
@@ -157,24 +161,9 @@ class Shipper:
         """How the executed notebook is called among the artifacts."""
         self._uploads.notebook_name = name
 
-    def _take(self, event: dict[str, Any]) -> None:
-        kind = event.get("type")
-        if kind == "progress":
-            self._heart.progress.set(event["done"], event.get("total"), event["t"], own=True)
-        elif kind == "artifact":
-            self._uploads.artifact(self._in_spool(f"artifacts/{event['path']}"), event["path"], "saved")
-        elif kind == "checkpoint":
-            self._uploads.checkpoint(self._in_spool(event["folder"]), int(event["step"]))
-        elif kind == "model":
-            self._uploads.model(self._in_spool(event["folder"]), str(event["name"]))
-        elif kind == "warning":
-            self._heart.warn(str(event["text"]))
-
-    def _in_spool(self, name: str) -> Path:
-        path = (self._place.spool / name).resolve()
-        if not path.is_relative_to(self._place.spool.resolve()):
-            raise ValueError("it lies outside the run's spool")
-        return path
+    def take_over(self) -> None:
+        """Go on where another agent may have stored things, and removed them, that it had no time to note."""
+        self._taker.is_second = True
 
     def ship_file(self, path: Path, name: str, kind: str = "written") -> None:
         """Keep a file as an artifact, in this thread; waits while the service is away."""

@@ -30,7 +30,7 @@ from atelier.recorder.spool import Control, LineFile, checkpoint_order, copy_fil
 Item = TypeVar("Item")
 
 KEPT_LOCAL_CHECKPOINTS = 3
-"""How many checkpoints stay outside a run; inside one the agent decides."""
+"""How many checkpoints stay outside a run; inside one the agent removes what is stored, but for the newest."""
 
 _TRACK_EVERY_S = 0.2
 _SPECIAL = {"nan": '"nan"', "inf": '"inf"', "-inf": '"-inf"'}
@@ -205,7 +205,7 @@ class Recorder:
         Returns
         -------
         Path
-            The copy. A later attempt finds the same files below `resume_from`.
+            The copy; it stays until a later one is stored. A later attempt finds the same files below `resume_from`.
 
         Raises
         ------
@@ -268,6 +268,8 @@ class Recorder:
     def save(self, path: str | os.PathLike[str], name: str | None = None) -> Path:
         """Keep a copy of a file, or of all files of a folder, as artifacts of the run; a name's second one replaces it.
 
+        In a run the copy, whose path is returned, goes as soon as it is stored.
+
         Parameters
         ----------
         path : path
@@ -309,6 +311,8 @@ class Recorder:
 
     def add_model(self, name: str, folder: str | os.PathLike[str]) -> Path:
         """Hand over a whole model package (as `atelier.export` makes it), to be published as a version of a model.
+
+        In a run the copy, whose path is returned, goes as soon as it is stored.
 
         Raises
         ------
