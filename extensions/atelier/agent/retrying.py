@@ -18,6 +18,9 @@ LONGEST_PAUSE_S = 8.0
 AWAY = "service_away"
 """The code where nothing answers at all: other calls would not do better."""
 
+TELL_S = 20.0
+"""So long a service fails before the user is told that his run waits for it."""
+
 LET_GO_S = 20.0
 """So long after a user's order to be gone a run still waits for a failing service to store what it left."""
 
@@ -28,22 +31,34 @@ class Pauses:
     """Seconds to wait between tries, each pause twice the one before, up to `LONGEST_PAUSE_S`."""
 
     def __init__(self) -> None:
-        self._next_s = FIRST_PAUSE_S
+        self._next_s, self._waited_s = FIRST_PAUSE_S, 0.0
 
     def next_s(self) -> float:
         """How long to wait now."""
         pause_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_PAUSE_S)
+        self._waited_s += pause_s
         return pause_s
+
+    @property
+    def are_long(self) -> bool:
+        """Whether they are so many that the user is told."""
+        return self._waited_s > TELL_S
 
     def reset(self) -> None:
         """It went well: begin anew."""
-        self._next_s = FIRST_PAUSE_S
+        self._next_s, self._waited_s = FIRST_PAUSE_S, 0.0
 
 
 def until_answered(
-    call: Callable[[], Answer], is_over: Callable[[], bool], *, is_let_go: Callable[[], bool] = lambda: False
+    call: Callable[[], Answer],
+    is_over: Callable[[], bool],
+    *,
+    is_let_go: Callable[[], bool] = lambda: False,
+    tell: Callable[[Unreachable], object] = lambda problem: None,
 ) -> Answer | None:
     """What a call answers, asked for until the service takes it; None when it isn't wanted any more.
+
+    ``tell`` gets what fails once it has failed for long, each time.
 
     Raises
     ------
@@ -54,9 +69,11 @@ def until_answered(
     while not is_over():
         try:
             return call()
-        except Unreachable:
-            if is_let_go():
+        except Unreachable as problem:
+            if is_let_go() and problem.code != AWAY:
                 raise
+            if pauses.are_long:
+                tell(problem)
             _sleep(pauses.next_s(), lambda: is_over() or is_let_go())
     return None
 

@@ -55,6 +55,7 @@ class Shipper:
             "What the code told": self._events.read,
             "The notebook": self._ship_notebook,
         }
+        self._is_wait_told = False
         self._complaints: dict[str, str] = {}
         self._metrics_end = False
         self._notebook_at = 0
@@ -84,14 +85,17 @@ class Shipper:
         while not self._heart.is_stale.is_set():
             ending = self._ending.is_set()
             failures = self._tick()
-            is_waiting = any(isinstance(problem, Unreachable) for problem in failures.values())
-            if ending and (not is_waiting or self._heart.is_let_go.is_set()):
+            waits = [problem for problem in failures.values() if isinstance(problem, Unreachable)]
+            is_let_go = self._heart.is_let_go.is_set() and all(problem.code != AWAY for problem in waits)
+            if ending and (not waits or is_let_go):
                 for what, problem in failures.items():
                     self._heart.warn(f"{what} could not be delivered to the end: {problem}")
                 return
-            if not is_waiting:
+            if not waits:
                 pauses.reset()
-            self._wake.wait(pauses.next_s() if is_waiting else TICK_S)
+            elif pauses.are_long:
+                self._tell_wait(waits[0])
+            self._wake.wait(pauses.next_s() if waits else TICK_S)
             self._wake.clear()
 
     def _tick(self) -> dict[str, Exception]:
@@ -115,6 +119,12 @@ class Shipper:
                 failures[what] = problem
                 self._complain_once(what, traceback.format_exc())
         return failures
+
+    def _tell_wait(self, problem: Unreachable) -> None:
+        """Tell the user, once, why his run does not end though its work did."""
+        if problem.code != AWAY and not self._is_wait_told:
+            self._is_wait_told = True
+            self._heart.warn(f"The service can't store what the run tells, and is asked again: {problem.message}")
 
     def _complain_once(self, what: str, text: str) -> None:
         """Tell the agent's own log, which is not the run's; what comes again at every tick is told once."""
@@ -169,7 +179,10 @@ class Shipper:
         """Keep a file as an artifact, in this thread; waits while the service is away."""
         heart = self._heart
         until_answered(
-            lambda: self._uploads.artifact(path, name, kind), heart.is_stale.is_set, is_let_go=heart.is_let_go.is_set
+            lambda: self._uploads.artifact(path, name, kind),
+            heart.is_stale.is_set,
+            is_let_go=heart.is_let_go.is_set,
+            tell=self._tell_wait,
         )
 
 
