@@ -21,7 +21,7 @@ from atelier.service.housekeeping import UPLOAD_AGE_S, is_uploaded
 from atelier.service.serving import Plan, _Idle, assemble
 from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.storage.paths import upload_key
-from atelier.testing.samples import new_run
+from atelier.testing.samples import finished, new_run
 from atelier.wire import API
 from atelier.works.finding import find_work
 from tests.service_driver import SETTINGS
@@ -141,6 +141,27 @@ def test_a_large_bundle_is_looked_into_in_pieces(service: Service, code: Path) -
         tracemalloc.stop()
     assert peak < 16 << 20, f"{peak / 2**20:.1f} MiB were held at once"
     assert list(service.scratch.iterdir()) == []
+
+
+# -- threads ------------------------------------------------------------------------------------------------------
+def test_many_removals_that_wait_for_a_submit_hold_up_nothing_else(service: Service) -> None:
+    caller = asyncio.run(service.callers.caller("token token"))
+    ids = [finished(service.store, caller.owner) for _ in range(60)]
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(create_app(service))
+        headers = {"Authorization": "token token"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://atelier", headers=headers) as http:
+            with service.runs._guard(caller.owner):  # as a submit does while it looks into its bundle
+                removals = [asyncio.create_task(http.delete(f"{API}/runs/{run_id}")) for run_id in ids]
+                await asyncio.wait(removals, timeout=1)
+                looking = asyncio.create_task(http.get(f"{API}/runs"))
+                done, _ = await asyncio.wait([looking], timeout=10)
+            assert {answer.status_code for answer in await asyncio.gather(*removals)} == {204}
+            assert done, "the list of runs waited for the removals"
+            assert (await looking).status_code == 200
+
+    asyncio.run(ask())
 
 
 # -- previews -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from atelier.service.serving import socket_path
 from atelier.service.store import database
 from atelier.service.store.database import file_system_of, refuse_network_disk
 from atelier.service.streams import _whole_text
+from atelier.service.turns import Turns
 from atelier.storage.paths import RunPaths, checked_path, model_key, owner_key, upload_key
 
 
@@ -162,6 +165,29 @@ def test_what_no_json_carries_is_refused_from_users_and_mended_from_agents(value
 @pytest.mark.parametrize("value", ["naïve 🙂", {"a": [1, 2.5, None, True]}, "\ufffd", "\t\n"])
 def test_all_else_is_left_as_it_is(value: object) -> None:
     assert Asked(value=value).value == Told(value=value).value == value
+
+
+# -- turns --------------------------------------------------------------------------------------------------------
+def test_turns_are_one_of_each_owner_and_few_of_all() -> None:
+    turns, at_work, most = Turns(3), Counter[str](), Counter[str]()
+
+    async def work(owner: str) -> None:
+        async with turns.take(owner):
+            at_work[owner] += 1
+            most[owner] = max(most[owner], at_work[owner])
+            most["all"] = max(most["all"], at_work.total())
+            await asyncio.sleep(0.001)
+            at_work[owner] -= 1
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(work(owner) for owner in ["ann"] * 9 + ["bob"] * 2 + ["cy", "di", "eve"]))
+        with pytest.raises(TimeoutError):
+            async with turns.take("ann"):
+                await asyncio.wait_for(work("ann"), 0.01)
+        await work("ann")
+
+    asyncio.run(asyncio.wait_for(all_at_once(), 10))
+    assert most == {"ann": 1, "bob": 1, "cy": 1, "di": 1, "eve": 1, "all": 3}
 
 
 # -- places -------------------------------------------------------------------------------------------------------

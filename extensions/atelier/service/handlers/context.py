@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from atelier.records import Run
 from atelier.service.attempts import AgentCaller, AttemptManager
@@ -34,7 +35,7 @@ class Service:
     """All parts of one running service.
 
     ``scratch`` is a private folder for what is being received; ``previews`` bounds how many files are looked into at
-    once, and ``submits`` how many bundles.
+    once, and ``turns`` how many bundles are looked into or removed.
     """
 
     settings: Settings
@@ -51,7 +52,7 @@ class Service:
     scratch: Path
     on_request: Callable[[], None] = lambda: None
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_PREVIEWS))
-    submits: Turns = field(default_factory=lambda: Turns(MOST_SUBMITS))
+    turns: Turns = field(default_factory=lambda: Turns(MOST_SUBMITS))
 
     def changed(self, run: Run) -> Run:
         """Tell watchers and the reconciler of a run that a user has changed, and bring its ``run.json`` up to date."""
@@ -77,7 +78,7 @@ async def authenticate(request: Request) -> None:
     """
     service, authorization = service_of(request), request.headers.get("authorization")
     if request.scope["path"].startswith(f"{API}/agent/"):
-        request.state.agent = await asyncio.to_thread(service.attempts.caller, authorization)
+        request.state.agent = await run_in_threadpool(service.attempts.caller, authorization)
     elif request.scope["path"].startswith(f"{API}/"):
         service.on_request()
         request.state.user = await service.callers.caller(authorization)

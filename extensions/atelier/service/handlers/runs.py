@@ -57,7 +57,7 @@ async def submit(
 ) -> Run:
     """Submit a run; 200 when the key was seen before, with the run that it made."""
     spec = RunSpec.model_validate(body.model_dump(exclude={"source"}))
-    async with service.submits.take(user.owner):
+    async with service.turns.take(user.owner):
         run, fresh = await run_in_threadpool(service.runs.submit, user, spec, body.source, idempotency_key)
     response.status_code = 201 if fresh else 200
     return await run_in_threadpool(service.changed, run)
@@ -105,10 +105,11 @@ def cancel(run_id: str, service: Parts, user: User, body: CancelBody | None = No
 
 
 @router.delete("/runs/{run_id}", status_code=204)
-def remove(run_id: str, service: Parts, user: User) -> Response:
+async def remove(run_id: str, service: Parts, user: User) -> Response:
     """Forget a final run and what it left; models that it made stay."""
-    run = service.runs.resolve(user.owner, run_id)
-    service.runs.remove(run)
+    async with service.turns.take(user.owner):
+        run = await run_in_threadpool(service.runs.resolve, user.owner, run_id)
+        await run_in_threadpool(service.runs.remove, run)
     service.told(run.owner)
     return Response(status_code=204)
 
