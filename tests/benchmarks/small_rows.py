@@ -148,7 +148,7 @@ def _executor_mb(sides: Sides, place: Path) -> float:
 
 
 def _is_kernel(pid: int) -> bool:
-    return b"ipykernel_launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"kernel_launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 ROWS = {"import": imports, "log": log_cost, "memory": memory}

@@ -271,6 +271,16 @@ def test_the_executed_notebook_is_kept_whole(service: Service, executed: Run) ->
     assert service.content(executed.id, "train.ipynb") == answer.content
 
 
+def test_a_burst_of_output_is_whole(service: Service, tmp_path: Path) -> None:
+    """More messages at once than a socket of the kernel holds: printed and flushed, and displayed."""
+    cells = ("for i in range(6000): print(i, flush=True)", "for i in range(3000): display(i)", "print('end')")
+    run = service.finish(write(tmp_path, train__ipynb=notebook(*cells)))
+    assert service.log(run.id).split() == [*map(str, range(6000)), *map(str, range(3000)), "end"]
+    made = nbformat.reads(service.get(f"/runs/{run.id}/notebook").text, as_version=4)
+    assert "".join(output.text for output in made.cells[0].outputs).split() == [*map(str, range(6000))]
+    assert [output.data["text/plain"] for output in made.cells[1].outputs] == [*map(str, range(3000))]
+
+
 def test_a_failed_notebook_names_the_cell(service: Service, tmp_path: Path) -> None:
     cells = ("ratio = 1", "def divide(by):\n    return ratio / by", "print('so far')\ndivide(0)", "print('never')")
     run = service.finish(write(tmp_path, train__ipynb=notebook(*cells, parameters="n = 1")), {"n": 2})

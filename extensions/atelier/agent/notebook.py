@@ -24,6 +24,7 @@ from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, UserError, failed, plain
 from atelier.agent.place import write_whole
 
+LAUNCHER = Path(__file__).with_name("kernel_launcher.py")
 SAVE_AFTER_S = 1.0
 READY_TIMEOUT_S = 60
 CELL_TEXT = 1_000_000
@@ -97,7 +98,7 @@ class NotebookWork:
     def _make_manager(self) -> AsyncKernelManager:
         specs = self._scratch / "kernels"
         (specs / "python3").mkdir(parents=True)
-        argv = [self._python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [self._python, str(LAUNCHER), "-f", "{connection_file}"]
         spec = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": False}}
         (specs / "python3" / "kernel.json").write_text(json.dumps(spec))
         finder = KernelSpecManager(kernel_dirs=[str(specs)], ensure_native_kernel=False)
