@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def kill(pids: list[int]) -> None:
 def kernels(service: Service, run_id: str) -> list[int]:
     """Ids of the kernel of an attempt."""
     words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in service.of_attempt(run_id)}
-    return [pid for pid, line in words.items() if b"ipykernel_launcher" in line]
+    return [pid for pid, line in words.items() if b"kernel_launcher" in line]
 
 
 # -- the service --------------------------------------------------------------------------------------------------
@@ -227,6 +228,22 @@ def test_agents_whose_folders_are_gone_end_with_their_work(own: Service, tmp_pat
         run = own.wait(run_id)
         assert (run.state, run.reason) == ("lost", "agent_lost")
         assert "folder" in run.message
+
+
+def test_a_frozen_agent_goes_on_where_it_was(service: Service, tmp_path: Path) -> None:
+    """As a paused container, a suspended computer or a debugger does it; for longer than a folder may be missing."""
+    run_id = service.submit(stepwise(tmp_path))
+    service.wait_log(run_id, "step 0")
+    (agent,) = service.agents(run_id)
+    os.kill(agent, signal.SIGSTOP)
+    open_gates(tmp_path, 0)
+    time.sleep(6)
+    os.kill(agent, signal.SIGCONT)
+    service.wait_log(run_id, "step 1")
+    open_gates(tmp_path, 1, 2)
+    run = service.wait(run_id)
+    assert (run.state, len(run.attempts)) == ("succeeded", 1)
+    assert "step 2" in service.log(run_id)
 
 
 # -- the kernel, and all at once ----------------------------------------------------------------------------------

@@ -13,20 +13,20 @@ from collections.abc import Callable
 from atelier.agent.place import Place
 
 LOOK_S = 1.0
-GONE_S = 3.0
+MISSES = 4
+"""So often in a row the orders must be missing. Looks are counted, not seconds: a process may be frozen in between."""
 
 
 def end_with_folder(place: Place, end_work: Callable[[], None]) -> None:
-    """Watch in a thread; when the orders have been gone for `GONE_S`, end the work's processes and this one."""
+    """Watch in a thread; when the orders are gone for good, end the work's processes and this one."""
     threading.Thread(target=_watch, args=(place, end_work), name="abandoned", daemon=True).start()
 
 
 def _watch(place: Place, end_work: Callable[[], None]) -> None:
-    seen_at = time.monotonic()
-    while time.monotonic() - seen_at < GONE_S:
-        if _is_there(place):
-            seen_at = time.monotonic()
+    misses = 0
+    while misses < MISSES:
         time.sleep(LOOK_S)
+        misses = 0 if _is_there(place) else misses + 1
     try:
         end_work()
     finally:
