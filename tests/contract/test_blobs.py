@@ -70,6 +70,48 @@ class TestFilesystemBlobs(BlobStoreContract):
         fetch(blobs.read_url(key), target)
         assert target.read_bytes() == key.encode()
 
+    @pytest.mark.parametrize("name", ["runs", "runs/r", "runs/r/log", "runs/r/log/0"])
+    def test_no_link_below_the_folder_is_followed(self, blobs: FilesystemBlobs, tmp_path: Path, name: str) -> None:
+        """Whatever of a key is a link, it is as if nothing were there: to be read, written, copied, listed, removed."""
+        elsewhere, source, key = tmp_path / "elsewhere", tmp_path / "source", "runs/r/log/0"
+        secret = elsewhere.joinpath(*key.split("/"))
+        secret.parent.mkdir(parents=True)
+        secret.write_bytes(b"secret")
+        source.write_bytes(b"new")
+        blobs.write("good", b"x")
+
+        def swap() -> None:
+            blobs.delete(name)
+            (blobs.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (blobs.root / name).symlink_to(elsewhere / name)
+
+        uses = (blobs.open, blobs.size_bytes, blobs.age_s, blobs.read, lambda key: blobs.copy(key, "copy"))
+        for use in uses:
+            swap()
+            with pytest.raises(FileNotFoundError):
+                use(key)
+        assert not blobs.exists(key)
+        assert list(blobs.keys("runs")) == []
+        with pytest.raises((FileNotFoundError, NotADirectoryError)):
+            fetch(blobs.read_url(key), tmp_path / "target")
+        if name != key:
+            with pytest.raises(NotADirectoryError):
+                store(source, blobs.read_url(key))
+        for write in (
+            lambda: blobs.write(key, b"new"),
+            lambda: blobs.put_file(key, source),
+            lambda: blobs.copy("good", key),
+            lambda: store(source, blobs.write_url(key)),
+        ):
+            swap()
+            write()
+            assert blobs.read(key) in {b"new", b"x"}
+        swap()
+        blobs.delete(key)
+        assert not blobs.exists(key)
+        assert secret.read_bytes() == b"secret"
+        assert [path for path in elsewhere.rglob("*") if path.is_file()] == [secret]
+
     def test_what_is_written_survives_a_loss_of_power(
         self, blobs: FilesystemBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -22,6 +22,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from atelier.errors import Unreachable
+from atelier.local import below
 from atelier.local.durable import put_in_place
 
 LOCK_WAIT_S = 2.0
@@ -133,7 +134,13 @@ def write_whole(path: Path, data: bytes) -> None:
 def fetch(url: str, target: Path) -> None:
     """Bring the bytes of a ``file://`` or ``https://`` URL to a local file."""
     if url.startswith("file://"):
-        shutil.copyfile(_local(url), target)
+        root, *folders, name = Path(_local(url)).parts
+        with (
+            below.held_folder(Path(root), folders) as folder,
+            below.open_file(folder, name) as local,
+            target.open("wb") as stream,
+        ):
+            shutil.copyfileobj(local, stream, 1 << 20)
         return
     with urllib.request.urlopen(url, timeout=60) as source, target.open("wb") as stream:
         shutil.copyfileobj(source, stream, 1 << 20)
@@ -150,23 +157,31 @@ def store(source: Path, url: str) -> None:
         The target can't be written now.
     """
     if url.startswith("file://"):
-        target = Path(_local(url))
-        part = target.with_name(f".part-{secrets.token_hex(8)}")
-        try:
-            with open_regular(source) as reader, _told_apart(), part.open("wb") as stream:
-                shutil.copyfileobj(reader, stream, 1 << 20)
-                stream.flush()
-                os.fsync(stream.fileno())
-            with _told_apart():
-                put_in_place(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with open_regular(source) as reader, _told_apart():
+            _store_below(reader, *Path(_local(url)).parts)
         return
     with open_regular(source) as reader, _told_apart():
         headers = {"Content-Length": str(source.stat().st_size)}
         urllib.request.urlopen(
             urllib.request.Request(url, data=reader, method="PUT", headers=headers), timeout=600
         ).close()
+
+
+def _store_below(reader: io.BufferedReader, root: str, *names: str) -> None:
+    """Store at a path in which nothing may be a link: the service gives one that has none."""
+    *folders, name = names
+    part = f".part-{secrets.token_hex(8)}"
+    with below.held_folder(Path(root), folders) as folder:
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            with os.fdopen(descriptor, "wb") as stream:
+                shutil.copyfileobj(reader, stream, 1 << 20)
+                stream.flush()
+                os.fsync(stream.fileno())
+            below.put_in_place(folder, part, name)
+        finally:
+            with contextlib.suppress(FileNotFoundError):  # it is in its place
+                os.unlink(part, dir_fd=folder)
 
 
 @contextlib.contextmanager

@@ -7,32 +7,31 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from atelier.local.durable import make_folders, put_in_place
+from atelier.local.below import held_folder, made_folder, open_file, put_in_place
 from atelier.storage.base import BlobStore, checked_key
 
 PART = ".part-"
 """Names that begin so are not finished; an agent's `store` uses the same."""
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class FilesystemBlobs(BlobStore):
     """A `BlobStore` below one folder; a write goes to a temporary file, is synced, and is renamed into place.
 
-    What was written is there after a loss of power too: the folders that have its name are synced as well.
+    What was written is there after a loss of power too: the folders that have its name are synced as well. No link
+    below the folder is followed, since a run of the same account can put one there: it counts as nothing to be read,
+    and gives way to what is written.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def path(self, key: str) -> Path:
-        """The file of a key."""
-        return self.root / checked_key(key)
 
     def write(self, key: str, data: bytes) -> None:
         self._replace(key, lambda stream: stream.write(data))
@@ -42,67 +41,81 @@ class FilesystemBlobs(BlobStore):
             self._replace(key, lambda stream: shutil.copyfileobj(reader, stream, 1 << 20))
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
-        target = self.path(key)
-        make_folders(target.parent)
-        descriptor, name = tempfile.mkstemp(prefix=PART, dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
+        *folders, name = _names(key)
+        with made_folder(self.root, folders) as folder, _new_part(folder) as part:
+            with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=folder), "wb") as stream:
                 fill(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            put_in_place(Path(name), target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            put_in_place(folder, part, name)
 
     def open(self, key: str) -> BinaryIO:
-        with _only_files(key):
-            return self.path(key).open("rb")
+        *folders, name = _names(key)
+        with _only_files(key), held_folder(self.root, folders) as folder:
+            return open_file(folder, name)
 
     def size_bytes(self, key: str) -> int:
         return self._status(key).st_size
 
     def _status(self, key: str) -> os.stat_result:
-        with _only_files(key):
-            status = self.path(key).stat()
+        *folders, name = _names(key)
+        with _only_files(key), held_folder(self.root, folders) as folder:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(key)
         return status
 
     def exists(self, key: str) -> bool:
-        return self.path(key).is_file()
+        try:
+            self._status(key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        found = (
-            (Path(place) / name).relative_to(self.root).as_posix()
-            for place, _, files in os.walk(self.path(prefix))
-            for name in files
-            if not name.startswith(PART)
-        )
-        yield from sorted(found)
+        yield from sorted(f"{prefix}/{name}" for name in self._files(prefix) if not _is_part(name))
+
+    def _files(self, prefix: str) -> list[str]:
+        """Names below a prefix of all plain files; none where it is not a folder."""
+        try:
+            with held_folder(self.root, _names(prefix)) as folder:
+                top = Path(f"/proc/self/fd/{folder}")
+                return [
+                    (Path(place) / name).relative_to(top).as_posix()
+                    for place, _, names in os.walk(top)
+                    for name in names
+                    if not os.path.islink(os.path.join(place, name))
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def copy(self, source: str, target: str) -> None:
         """One file under both keys: blobs are replaced, never written into, so neither sees the other change."""
-        path = self.path(target)
-        make_folders(path.parent)
-        part = path.with_name(f".part-{secrets.token_hex(8)}")
-        try:
-            os.link(self.path(source), part)
-        except FileNotFoundError:
-            raise
-        except OSError:  # a file system without hard links, or a file with too many
-            self.put_file(target, self.path(source))
-            return
-        put_in_place(part, path)
-        part.unlink(missing_ok=True)  # renaming one link of a file to another leaves both
+        self._status(source)
+        *folders, name = _names(target)
+        *source_folders, source_name = _names(source)
+        with (
+            held_folder(self.root, source_folders) as there,
+            made_folder(self.root, folders) as folder,
+            _new_part(folder) as part,
+        ):
+            try:
+                os.link(source_name, part, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without hard links, or a file with too many
+                with open_file(there, source_name) as reader:
+                    self._replace(target, lambda stream: shutil.copyfileobj(reader, stream, 1 << 20))
+                return
+            put_in_place(folder, part, name)
 
     def delete(self, prefix: str) -> None:
-        path = self.path(prefix)
-        while path.is_dir():
-            with contextlib.suppress(FileNotFoundError):  # another one removes it too
-                shutil.rmtree(path)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
+        *folders, name = _names(prefix)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), held_folder(self.root, folders) as folder:
+            while stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                with contextlib.suppress(FileNotFoundError):  # another one removes it too
+                    shutil.rmtree(name, dir_fd=folder)
+            os.unlink(name, dir_fd=folder)
 
     def age_s(self, key: str) -> float:
         return time.time() - self._status(key).st_mtime
@@ -110,19 +123,38 @@ class FilesystemBlobs(BlobStore):
     def expire(self, prefix: str, age_s: float) -> int:
         """The same; what a killed writer has left goes too."""
         removed = super().expire(prefix, age_s)
-        for part in list(self.path(prefix).rglob(f"{PART}*")):
+        for name in filter(_is_part, self._files(prefix)):
             with contextlib.suppress(FileNotFoundError):  # its writer was only slow
-                if time.time() - part.stat().st_mtime > age_s:
-                    part.unlink()
+                if self.age_s(f"{prefix}/{name}") > age_s:
+                    self.delete(f"{prefix}/{name}")
         return removed
 
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
-        return self.path(key).as_uri()
+        """As `BlobStore.read_url`; its path has no link, so that whoever opens it need follow none."""
+        return self.root.resolve().joinpath(*_names(key)).as_uri()
 
     def write_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
-        path = self.path(key)
-        make_folders(path.parent)
-        return path.as_uri()
+        with made_folder(self.root, _names(key)[:-1]):
+            return self.read_url(key)
+
+
+def _names(key: str) -> list[str]:
+    return checked_key(key).split("/")
+
+
+def _is_part(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(PART)
+
+
+@contextlib.contextmanager
+def _new_part(folder: int) -> Iterator[str]:
+    """A name for what is not finished; nothing has it afterwards."""
+    part = f"{PART}{secrets.token_hex(8)}"
+    try:
+        yield part
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it is in its place; of two links to one file both stay
+            os.unlink(part, dir_fd=folder)
 
 
 @contextlib.contextmanager
