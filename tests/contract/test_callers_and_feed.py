@@ -240,6 +240,9 @@ def test_who_takes_no_more_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0.05)
         assert await asyncio.wait_for(until_the_end(reader), 10) > 0
         writer.close()
+        async with asyncio.timeout(10):
+            while service.feed._watchers:
+                await asyncio.sleep(0.05)
 
     async def serve() -> None:
         with socket.socket(socket.AF_UNIX) as line:
