@@ -258,7 +258,7 @@ def test_written_and_saved_files_are_kept(service: Service, tmp_path: Path) -> N
     assert {path: artifact["kind"] for path, artifact in kept.items()} == {
         "model.pt": "written",
         "out/deep/naïve 🙂 #1?100%.txt": "written",
-        "\ufffd\ufffd.bin": "written",
+        "%FF%FE.bin": "written",
         "table.csv": "written",
         "figures/table-saved.csv": "saved",
     }

@@ -11,13 +11,14 @@ from typing import Any
 from atelier.agent.heart import Heart
 from atelier.agent.link import Link
 from atelier.agent.outcome import Result
-from atelier.agent.outputs import written
+from atelier.agent.outputs import readable, written
 from atelier.agent.place import Place, write_whole
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper
 from atelier.errors import AtelierError
 
 EVENT_FILE_TIMEOUT_S = 60.0
+NAMED_UNKEPT = 5
 
 
 class Delivery:
@@ -66,16 +67,27 @@ class Delivery:
         """Keep new and changed files as artifacts; one that can't be kept is named, and the next ones are tried."""
         if not self._place.before.is_file():
             return
-        names, more = written(self._place.work, self._place.before)
-        if more:
-            self._heart.warn(f"{more} more files that the run wrote were not kept: a run may leave {len(names)}.")
-        for name in names:
-            self._keep(self._place.work / name, name)
+        left = written(self._place.work, self._place.before)
+        if left.more:
+            self._heart.warn(
+                f"{left.more} more files that the run wrote were not kept: a run may leave {len(left.paths)}."
+            )
+        if left.unkept:
+            self._heart.warn(_words_on(left.unkept))
+        for path in left.paths:
+            self._keep(self._place.work / path, path)
 
     def _keep(self, path: Path, name: str) -> None:
         try:
             self._shipper.ship_file(path, name)
         except AtelierError as problem:
-            self._heart.warn(f"{name} was not kept: {problem.message}")
+            self._heart.warn(f"{readable(name)} was not kept: {problem.message}")
         except OSError as problem:
-            self._heart.warn(f"{name} was not kept: {problem.strerror or problem}.")
+            self._heart.warn(f"{readable(name)} was not kept: {problem.strerror or problem}.")
+
+
+def _words_on(unkept: list[str]) -> str:
+    count, named = len(unkept), ", ".join(unkept[:NAMED_UNKEPT])
+    rest = f" and {count - NAMED_UNKEPT} more" if count > NAMED_UNKEPT else ""
+    things = "thing that the run left was" if count == 1 else "things that the run left were"
+    return f"{count} {things} not kept: {named}{rest}."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.agent.link import Link
+from atelier.agent.outputs import readable
 from atelier.agent.place import Place, open_regular, sha256_of, store
 from atelier.errors import RefusedInput
 from atelier.quantities import format_bytes
@@ -21,12 +22,14 @@ class Uploads:
 
     def __init__(self, link: Link, place: Place) -> None:
         self._link, self._place = link, place
+        self._names: dict[str, str] = {}
         self.notebook_name = "notebook.ipynb"
         self.limit_bytes: float = math.inf
         """Most bytes that one file may have; a larger one is refused before it is read."""
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
-        """Keep a file as an artifact of the run."""
+        """Keep a file as an artifact of the run; one whose name is no text has one that is, and that no other has."""
+        name = self._text(name)
         size = path.stat(follow_symlinks=False).st_size
         if size > self.limit_bytes:
             words = f"{name} has {format_bytes(size)}, more than a run may leave."
@@ -34,6 +37,12 @@ class Uploads:
         report = _report(path, name) | {"kind": kind}
         store(path, self._link.post("/artifacts/place", report)["url"])
         self._link.post("/artifacts", report)
+
+    def _text(self, name: str) -> str:
+        text = readable(name)
+        while "%" in text and self._names.setdefault(text, name) != name:
+            text += "%"
+        return text
 
     def checkpoint(self, folder: Path, step: int) -> None:
         """Publish a checkpoint: first all its files, then the one call that makes it the newest."""
@@ -65,4 +74,6 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _report(path: Path, name: str) -> dict[str, Any]:
+    if readable(name) != name:
+        raise ValueError(f"the name of {readable(name)} is not UTF-8")
     return {"path": name, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
