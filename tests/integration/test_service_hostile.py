@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import socket
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +75,54 @@ def test_a_body_is_read_from_nobody_unknown(service: Service, request_line: str,
 def test_a_body_whose_length_was_not_declared_is_bounded(service: Service, path: str) -> None:
     endless = b" " * ((8 << 20) + 1)
     assert begin(service, f"POST {API}{path}", token=f"token {service.token}", body=endless) == (413, "too_large")
+
+
+# -- models that contradict themselves ----------------------------------------------------------------------------
+def packed(name: str) -> bytes:
+    """A zip archive with one file."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, b"data")
+    return made.getvalue()
+
+
+CONTRADICTING: dict[str, tuple[str, list[tuple[str, bytes]]]] = {
+    "a file that is a folder": ("path_taken", [("a", b"xyz"), ("a/b", b"xyz")]),
+    "a folder that is a file": ("path_taken", [("a/b/c", b"xyz"), ("a", b"xyz")]),
+    "the same twice": ("path_taken", [("a", b"xyz"), ("a", b"xyz")]),
+    "a pickle by its name": ("pickle_in_package", [("a", b"xyz"), ("w.pkl", b"xyz")]),
+    "a pickle by its begin": ("pickle_in_package", [("w", b"\x80\x04K\x01.")]),
+    "a pickle in an archive": ("pickle_in_package", [("w.pt2", packed("archive/data.pkl"))]),
+    "an archive that is none": ("package_changed", [("w.pt2", b"PK\x03\x04")]),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTING)
+def test_a_model_that_contradicts_itself_is_refused(service: Service, name: str) -> None:
+    code, contents = CONTRADICTING[name]
+    files = []
+    with service.http as http:
+        for path, content in contents:
+            digest = hashlib.sha256(content).hexdigest()
+            assert http.put(f"{API}/uploads/{digest}", content=content).status_code == 201
+            files.append({"path": path, "size_bytes": len(content), "sha256": digest})
+        answer = http.post(f"{API}/models", json={"name": "odd", "card": {}, "files": files})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, code), answer.text
+        assert http.get(f"{API}/models/odd").status_code == 404, "something was published"
+
+
+def test_a_model_whose_files_cannot_be_kept_is_not_published(service: Service) -> None:
+    """A file lies where the version's folder must be made."""
+    digest = hashlib.sha256(b"xyz").hexdigest()
+    body = {"name": "kept", "card": {}, "files": [{"path": "a", "size_bytes": 3, "sha256": digest}]}
+    with service.http as http:
+        http.put(f"{API}/uploads/{digest}", content=b"xyz")
+        assert http.post(f"{API}/models", json=body).json()["version"] == 1
+        first = next(service.home.glob("blobs/models/*/kept/1"))
+        (first.parent / "2").write_bytes(b"in the way")
+        assert http.post(f"{API}/models", json=body | {"card": {"x": 1}}).status_code == 500
+        assert [model["version"] for model in http.get(f"{API}/models/kept").json()["items"]] == [1]
+        assert http.post(f"{API}/models", json=body | {"card": {"x": 2}}).json()["version"] == 3
 
 
 # -- bundles that grow --------------------------------------------------------------------------------------------

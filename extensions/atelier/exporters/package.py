@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from atelier.errors import RefusedInput
 from atelier.exporters.card import ModelCard, read_card
@@ -87,23 +88,34 @@ def refuse_pickles(folder: Path) -> None:
     """Refuse a folder that holds a pickle, by name, by first bytes, or inside a zip archive such as ``.pt2``."""
     for name, path in package_files(folder):
         with path.open("rb") as stream:
-            start = stream.read(2)
-        bad = name if path.suffix in _PICKLE_SUFFIXES or start in _PICKLE_START else _pickle_in_zip(path, start)
-        if bad:
-            raise RefusedInput(
-                "pickle_in_package",
-                f"{bad!r} in the package is a pickle, which runs code when it is loaded.",
-                hint="Export 'onnx', 'pt2', 'savedmodel' or 'safetensors'.",
-            )
+            refuse_pickle(name, stream)
 
 
-def _pickle_in_zip(path: Path, start: bytes) -> str | None:
+def refuse_pickle(name: str, stream: IO[bytes]) -> None:
+    """The same for one file of a package, read from its begin."""
+    start, suffix = stream.read(2), PurePosixPath(name).suffix
+    bad = name if suffix in _PICKLE_SUFFIXES or start in _PICKLE_START else _pickle_in_zip(name, start, stream)
+    if bad:
+        raise RefusedInput(
+            "pickle_in_package",
+            f"{bad!r} in the package is a pickle, which runs code when it is loaded.",
+            hint="Export 'onnx', 'pt2', 'savedmodel' or 'safetensors'.",
+        )
+
+
+def _pickle_in_zip(name: str, start: bytes, stream: IO[bytes]) -> str | None:
     if start != b"PK":
         return None
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.file_size and PurePosixPath(member.filename).suffix in _PICKLE_SUFFIXES:
-                return f"{path.name}/{member.filename}"
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as problem:
+        raise RefusedInput(
+            "package_changed", f"{name!r} begins as a zip archive, and is none: {problem}.", hint="Export it again."
+        ) from problem
+    for member in members:
+        if member.file_size and PurePosixPath(member.filename).suffix in _PICKLE_SUFFIXES:
+            return f"{PurePosixPath(name).name}/{member.filename}"
     return None
 
 

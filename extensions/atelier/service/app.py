@@ -126,10 +126,9 @@ async def _http_error(request: Request, problem: Exception) -> Response:
 
 
 async def _defect(request: Request, problem: Exception) -> Response:
-    """The answer to a defect of ours; uvicorn logs its traceback."""
-    return await _atelier_error(
-        request, InternalError("internal", "The service failed at this; its log says why.", hint="Try again.")
-    )
+    """The answer to a defect of ours; uvicorn logs its traceback, and ends the connection."""
+    error = InternalError("internal", "The service failed at this; its log says why.", hint="Try again.")
+    return JSONResponse(error_body(error), status_code=status_of(error), headers={"Connection": "close"})
 
 
 async def _healthz() -> Response:

@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from atelier.errors import NotFound, RefusedInput
@@ -35,31 +36,41 @@ class ModelManager:
         Raises
         ------
         RefusedInput
-            ``bad_name``, ``bad_path``, ``no_files``, ``unknown_upload`` (names the file).
+            ``bad_name``, ``bad_path``, ``no_files``, ``path_taken``, ``unknown_upload`` (names the file),
+            ``pickle_in_package``.
         """
         checked_model_name(name)
         if not files:
             raise RefusedInput("no_files", f"The model {name!r} has no files.", hint="Upload its package first.")
+        _check_paths([checked_path(file.path) for file in files])
         for file in files:
-            checked_path(file.path)
             self._check_upload(owner, file)
         listing = [file.model_dump() for file in sorted(files, key=lambda file: file.path)]
         digest = hashlib.sha256(json.dumps([card, listing], sort_keys=True).encode()).hexdigest()
         version, fresh = self.store.models.add(
             owner=owner, project=project, name=name, run_id=run_id, digest=digest, card=card, files=listing
         )
-        folder = model_key(owner, name, version)
-        for file in files:
-            if fresh or not self.blobs.exists(f"{folder}/{file.path}"):
-                self.blobs.copy(upload_key(owner, file.sha256), f"{folder}/{file.path}")
+        try:
+            for file in files:
+                key = f"{model_key(owner, name, version)}/{file.path}"
+                if fresh or not self.blobs.exists(key):
+                    self.blobs.copy(upload_key(owner, file.sha256), key)
+        except OSError:
+            if fresh:  # a version that lacks files must not be anybody's newest
+                self._forget(owner, name, version)
+            raise
         return self.version(owner, name, version)
 
     def _check_upload(self, owner: str, file: ModelFile) -> None:
+        from atelier.exporters.package import refuse_pickle  # loads numpy
+
         key = upload_key(owner, file.sha256)
         if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:
             raise RefusedInput(
                 "unknown_upload", f"The file {file.path!r} was not uploaded.", hint="PUT it to /uploads/<sha256> first."
             )
+        with self.blobs.open(key) as stream:
+            refuse_pickle(file.path, stream)
 
     def version(self, owner: str, name: str, version: int | str) -> ModelVersion:
         """One version, by its number, by an alias, or ``latest``.
@@ -118,8 +129,29 @@ class ModelManager:
     def remove(self, owner: str, name: str, version: int) -> None:
         """Forget a version, its aliases and its files."""
         model = self.version(owner, name, version)
-        self.store.models.remove(owner, name, model.version)
-        self.blobs.delete(model_key(owner, name, model.version))
+        self._forget(owner, name, model.version)
+
+    def _forget(self, owner: str, name: str, version: int) -> None:
+        self.store.models.remove(owner, name, version)
+        self.blobs.delete(model_key(owner, name, version))
+
+
+def _check_paths(paths: Sequence[str]) -> None:
+    """Refuse a package of which no folder could hold all files."""
+    seen: set[str] = set()
+    for path in paths:
+        if path in seen:
+            words = f"{path[:200]!r} is there twice in the package."
+            raise RefusedInput("path_taken", words, hint="Name each file once.")
+        seen.add(path)
+    for path in paths:
+        for above in map(str, PurePosixPath(path).parents):
+            if above in seen:
+                raise RefusedInput(
+                    "path_taken",
+                    f"{path[:200]!r} and {above[:200]!r} can't both be in a package: one is a folder of the other.",
+                    hint="Give one of them another name.",
+                )
 
 
 class _Sink(io.RawIOBase):
