@@ -14,7 +14,7 @@ from atelier.agent.events import EventReader
 from atelier.agent.family import oom_kills
 from atelier.agent.logfile import LogFile
 from atelier.agent.notebook import with_parameters
-from atelier.agent.outputs import remember, written
+from atelier.agent.outputs import Written, remember, written
 from atelier.agent.place import Place, fetch, sha256_of, store, write_whole
 from atelier.agent.progress import ProgressMeter
 from atelier.agent.surroundings import packages_of
@@ -258,14 +258,15 @@ def test_what_was_written_is_found(tmp_path: Path) -> None:
         (root / name).write_text("x")
     (root / "link").symlink_to("/etc/passwd")
     os.mkfifo(root / "pipe")
-    assert written(root, note) == ([".hidden", "changed.txt", "deep/new.txt", "new.txt"], 0)
+    kept = [".hidden", "changed.txt", "deep/new.txt", "new.txt"]
+    assert written(root, note) == Written(kept, 0, ["link (a link)", "pipe (a pipe)"])
 
 
 def test_too_many_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atelier.agent.outputs.MOST_FILES", 3)
     for n in range(5):
         (tmp_path / f"{n}.txt").touch()
-    assert written(tmp_path, tmp_path.parent / "nothing.json") == (["0.txt", "1.txt", "2.txt"], 2)
+    assert written(tmp_path, tmp_path.parent / "nothing.json") == Written(["0.txt", "1.txt", "2.txt"], 2, [])
 
 
 def test_the_packages_of_an_environment_are_read_from_their_names(tmp_path: Path) -> None:
