@@ -442,14 +442,27 @@ class TestArchive:
         assert caught.value.detail["path"] == "log.txt"
 
 
-def made(path: Path, *members: tuple[tarfile.TarInfo, bytes], manifest: list[str] | None = None) -> Path:
-    """A bundle as somebody else would make it."""
+def made(
+    path: Path,
+    *members: tuple[tarfile.TarInfo, bytes],
+    manifest: list[str] | None = None,
+    version: int = 1,
+    more: int = 0,
+) -> Path:
+    """A bundle as somebody else would make it; the manifest calls each file so many bytes larger than it is."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
         if manifest is not None:
-            hashes = {header.name: hashlib.sha256(content).hexdigest() for header, content in members}
-            entries = [{"path": name, "sha256": hashes.get(name, "0" * 64)} for name in manifest]
-            content = json.dumps({"files": entries}).encode()
+            contents = {header.name: content for header, content in members}
+            entries = [
+                {
+                    "path": name,
+                    "sha256": hashlib.sha256(contents.get(name, b"")).hexdigest(),
+                    "size_bytes": len(contents.get(name, b"")) + more,
+                }
+                for name in manifest
+            ]
+            content = json.dumps({"version": version, "files": entries}).encode()
             tar.addfile(header(MANIFEST, len(content)), io.BytesIO(content))
         for info, content in members:
             tar.addfile(info, io.BytesIO(content))
@@ -486,6 +499,9 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "not in manifest": lambda path: made(path, (header("x"), b""), manifest=[]),
     "missing": lambda path: made(path, manifest=["x"]),
     "no manifest": lambda path: made(path, (header("x"), b"")),
+    "another version": lambda path: made(path, (header("x"), b""), manifest=["x"], version=2),
+    "an older version": lambda path: made(path, (header("x"), b""), manifest=["x"], version=0),
+    "another size": lambda path: made(path, (header("x", 1), b"x"), manifest=["x"], more=1),
     "empty": made,
     "too large": lambda path: made(path, (header("x", 2 * LIMIT), b"0" * 2 * LIMIT), manifest=["x"]),
     "not zstd": lambda path: raw(path, b"no"),
@@ -505,6 +521,29 @@ class TestUnpack:
         outside = [path.name for path in (*tmp_path.iterdir(), *(tmp_path / "deep").iterdir())]
         assert sorted(outside) == ["bundle", "deep", "out"]
         assert not any(path.is_symlink() for path in (tmp_path / "deep/out").rglob("*"))
+
+    @pytest.mark.parametrize("name", sorted(HOSTILE.keys() - {"file as folder"}))
+    def test_a_reader_refuses_them_too(self, tmp_path: Path, name: str) -> None:
+        """So that they are refused when a run is submitted, not when it starts."""
+        read = bundle_reader(HOSTILE[name](tmp_path / "bundle"), limit_bytes=LIMIT)
+        with pytest.raises(RefusedInput, match="The bundle can't be used"):
+            read("x")
+
+    def test_what_differs_from_the_manifest_is_refused_by_a_reader(self, tmp_path: Path) -> None:
+        digest = archived(tmp_path, {"a": (b"b" * 3000, False)}, tmp_path / "b")
+        assert digest
+        assert bundle_reader(tmp_path / "b")("a") == b"b" * 3000
+        plain = zstandard.ZstdDecompressor().stream_reader((tmp_path / "b").read_bytes()).read()
+        raw(tmp_path / "c", zstandard.compress(plain.replace(b"bbb", b"bba")))
+        with pytest.raises(RefusedInput, match="differs from the manifest"):
+            bundle_reader(tmp_path / "c")("a")
+
+    @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
+    def test_a_torn_one_is_called_so(self, tmp_path: Path, kept: float) -> None:
+        archived(tmp_path, {"a": (os.urandom(300_000), False)}, tmp_path / "b")
+        whole = (tmp_path / "b").read_bytes()
+        with pytest.raises(RefusedInput, match="its end is missing"):
+            bundle_reader(raw(tmp_path / "c", whole[: int(len(whole) * kept)]))("a")
 
     def test_damaged_anywhere_is_refused(self, tmp_path: Path) -> None:
         archived(tmp_path, {"a": (os.urandom(3000), False), "b": (b"x" * 3000, False)}, tmp_path / "b")

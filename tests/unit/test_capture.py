@@ -103,10 +103,10 @@ else:
 
 
 def test_notebook_with_run_magic(tmp_path: Path) -> None:
-    cells = [{"cell_type": "code", "source": text} for text in ("%run -i setup.py\n!ls", "import a", "x = 'data.csv'")]
-    found = closure(
-        tmp_path, {"w.ipynb": json.dumps({"cells": cells}), "setup.py": "import b", "a.py": "", "b.py": ""}, "w.ipynb"
-    )
+    texts = ("%run -i setup.py\n!ls", "import a", "x = 'data.csv'")
+    cells = [{"cell_type": "code", "source": text, "metadata": {}} for text in texts]
+    content = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+    found = closure(tmp_path, {"w.ipynb": content, "setup.py": "import b", "a.py": "", "b.py": ""}, "w.ipynb")
     assert found.files == {"w.ipynb", "setup.py", "a.py", "b.py"}
     assert "data.csv" in found.named
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from atelier.bundle.archive import PlannedFile, bundle_reader, write_archive
 from atelier.errors import RefusedInput
 from atelier.records import Work, WorkKind
 from atelier.works.finding import (
@@ -218,16 +219,27 @@ class TestNotebook:
             (b'{"nbformat": 3, "worksheets": []}', "bad_notebook"),
             (b'{"cells": [{"cell_type": "code", "source": 5}]}', "bad_notebook"),
             (b"[" * 100_000, "bad_notebook"),
-            (b'{"cells": [], "metadata": {"kernelspec": {"language": "R"}}}', "not_python"),
-            (b'{"cells": [], "metadata": {"language_info": {"name": "julia"}}}', "not_python"),
+            (notebook(metadata={"kernelspec": {"language": "R"}}).encode(), "not_python"),
+            (notebook(metadata={"language_info": {"name": "julia"}}).encode(), "not_python"),
         ],
     )
     def test_refuses_what_is_no_python_notebook(self, tmp_path: Path, content: bytes, code: str) -> None:
         assert refused(code, lambda: inspected(tmp_path, content)).hint
 
+    @pytest.mark.parametrize(
+        "odd",
+        [{"nbformat": 99}, {"nbformat": 5}, {"nbformat": "4"}, {"nbformat": 4.5}, {"nbformat": True},
+         {"nbformat": None}, {"nbformat": 0}, {"nbformat_minor": "5"}, {"nbformat_minor": None}, {"metadata": None},
+         {"cells": [{"cell_type": "code", "source": ""}]}, {"cells": [{"source": "", "metadata": {}}]}],
+        ids=str,
+    )  # fmt: skip
+    def test_refuses_what_nbformat_would_not_take(self, tmp_path: Path, odd: dict[str, Any]) -> None:
+        assert refused("bad_notebook", lambda: inspected(tmp_path, json.dumps(json.loads(notebook("1")) | odd))).hint
+
     def test_odd_but_valid_notebooks(self, tmp_path: Path) -> None:
         lines = {"cell_type": "code", "source": ["a = 1\n", "b = 2"], "metadata": {"tags": ["parameters"]}}
-        content = json.dumps({"cells": [lines, {"cell_type": "raw", "source": 5}], "metadata": None})
+        cells = [lines, {"cell_type": "raw", "source": 5, "metadata": {}}]
+        content = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 99})
         assert [item.name for item in inspected(tmp_path, b"\xef\xbb\xbf" + content.encode()) or ()] == ["a", "b"]
 
 
@@ -452,6 +464,13 @@ class TestCheckParams:
         assert error.detail["known"] == [item.name for item in PARAMETERS]
         assert "epochs" in error.hint
 
+    @pytest.mark.parametrize(
+        "params", [{"a": "x" * 100_000}, {f"p{n}": "ü" * 100 for n in range(300)}, {"a": [0] * 50_000}]
+    )
+    def test_more_than_a_command_line_can_carry(self, params: dict[str, Any]) -> None:
+        assert refused("params_too_large", lambda: check_params(None, params)).hint
+        check_params(None, {name: value[:9_000] for name, value in list(params.items())[:50]})
+
     def test_unknown_parameters_are_not_checked(self) -> None:
         check_params(None, {"anything": 1})
 
@@ -461,6 +480,27 @@ class TestCheckParams:
         error = refused("no_parameters_cell", lambda: check_work(reader(tmp_path), work, {"epochs": 1}))
         assert "parameters" in error.hint
         assert check_work(reader(tmp_path), work, {}) == ()
+
+    @pytest.mark.parametrize(
+        "folder", ["{0}/esc", "../esc", "../../esc", "nb/../..", "nowhere", "nb/a.ipynb", "esc/..", "nb"]
+    )
+    def test_a_folder_that_the_work_is_not_in(self, tmp_path: Path, folder: str) -> None:
+        for place in ("code/nb", "esc"):
+            (tmp_path / place).mkdir(parents=True)
+        for name in ("code/s.py", "code/nb/s.py", "esc/s.py"):
+            (tmp_path / name).write_text("x = 1")
+        (tmp_path / "code/nb/a.ipynb").write_text(notebook("x = 1"))
+        files = [PlannedFile(name, tmp_path / "code" / name, 0) for name in ("nb/a.ipynb", "nb/s.py", "s.py")]
+        write_archive(files, tmp_path / "bundle")
+        read, folder = bundle_reader(tmp_path / "bundle"), folder.format(tmp_path)
+        check_work(read, Work(kind=WorkKind.SCRIPT, target="s.py"), {})
+        check_work(read, Work(kind=WorkKind.SCRIPT, target="nb/s.py", folder="nb"), {})
+        for proper in ("nb", "nb/", "."):
+            check_work(read, Work(kind=WorkKind.NOTEBOOK, target="nb/a.ipynb", folder=proper), {})
+        refused("bad_folder", lambda: check_work(read, Work(kind=WorkKind.SCRIPT, target="s.py", folder=folder), {}))
+        if folder != "nb":
+            work = Work(kind=WorkKind.NOTEBOOK, target="nb/a.ipynb", folder=folder)
+            refused("bad_folder", lambda: check_work(read, work, {}))
 
 
 class TestSource:

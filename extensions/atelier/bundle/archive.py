@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ MANIFEST = ".atelier-manifest.json"
 """First member of every bundle; no file of a user can have this name, since hidden files never go in."""
 
 MAX_FILES = 50_000
+_VERSION = 1
 _MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_KEPT_BYTES = 32 << 20
 _MAX_SOURCE_BYTES = 8 * 2**20
@@ -55,7 +56,7 @@ def write_archive(files: Iterable[PlannedFile], destination: Path) -> str:
 
     ordered = sorted(files, key=lambda file: file.path)
     entries = [_entry(file) for file in ordered]
-    manifest = json.dumps({"version": 1, "files": entries}, sort_keys=True, separators=(",", ":")).encode()
+    manifest = json.dumps({"version": _VERSION, "files": entries}, sort_keys=True, separators=(",", ":")).encode()
     unfinished = destination.with_name(f"{destination.name}.{os.getpid()}.part")
     try:
         with open(unfinished, "wb") as raw:
@@ -207,7 +208,8 @@ def read_member(bundle_path: Path, name: str, *, limit_bytes: int = 256 * 2**20)
 def bundle_reader(bundle_path: Path, *, limit_bytes: int = 2**40) -> Callable[[str], bytes]:
     """A reader of a bundle's files by path, for many reads: source files are kept in memory, up to 32 MiB of them.
 
-    The reader raises FileNotFoundError for a name that the bundle does not hold, and RefusedInput ``bad_bundle``.
+    The reader raises FileNotFoundError for a name that the bundle does not hold, IsADirectoryError for one that only
+    files below it have, and RefusedInput ``bad_bundle``.
     """
     sources: dict[str, bytes] = {}
     names: set[str] = set()
@@ -216,17 +218,21 @@ def bundle_reader(bundle_path: Path, *, limit_bytes: int = 2**40) -> Callable[[s
         if not names:
             kept_bytes = 0
             with _members(bundle_path, limit_bytes) as members:
-                _manifest(*next(members))  # without one, the agent would refuse it, after it had waited in the queue
+                expected = _expected(*next(members))  # else the agent would refuse it, after it had waited in the queue
                 for path, header, content in members:
                     names.add(path)
+                    entry = _struck_off(expected, path)
                     is_source = path.endswith((".py", ".ipynb")) and header.size <= _MAX_SOURCE_BYTES
-                    if is_source and kept_bytes + header.size <= _MAX_KEPT_BYTES:
+                    kept = io.BytesIO() if is_source and kept_bytes + header.size <= _MAX_KEPT_BYTES else None
+                    _copy_checked(entry, content, kept)
+                    if kept is not None:
                         kept_bytes += header.size
-                        sources[path] = content.read()
+                        sources[path] = kept.getvalue()
+                _check_whole(expected)
         if name in sources:
             return sources[name]
         if name not in names:
-            raise FileNotFoundError(name)
+            raise (IsADirectoryError if any(each.startswith(f"{name}/") for each in names) else FileNotFoundError)(name)
         return read_member(bundle_path, name)
 
     return read
@@ -261,33 +267,56 @@ def unpack_bundle(bundle_path: Path, folder: Path, *, limit_bytes: int) -> list[
     if any(folder.iterdir()):
         raise Conflict("folder_not_empty", f"{folder} is not empty.", hint="Give a new folder.")
     with _members(bundle_path, limit_bytes) as members:
-        expected = {entry["path"]: entry for entry in _manifest(*next(members))}
+        expected = _expected(*next(members))
         written: list[str] = []
         for path, header, content in members:
-            entry = expected.pop(path, None)
-            if entry is None:
-                raise _bad(f"{path!r} is there twice, or is not in the manifest")
-            if _unpack_file(folder / path, header, content) != entry["sha256"]:
-                raise _bad(f"{path!r} differs from the manifest")
+            entry = _struck_off(expected, path)
+            with _unpacked_file(folder / path, header) as file:
+                _copy_checked(entry, content, file)
             written.append(path)
-    if expected:
-        raise _bad(f"{next(iter(expected))!r} is missing")
+        _check_whole(expected)
     return written
 
 
-def _unpack_file(target: Path, header: tarfile.TarInfo, content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
+def _expected(path: str, header: tarfile.TarInfo, content: IO[bytes]) -> dict[str, dict[str, Any]]:
+    """Path → entry of the manifest, for each file that must come."""
+    return {entry["path"]: entry for entry in _manifest(path, header, content)}
+
+
+def _struck_off(expected: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
+    entry = expected.pop(path, None)
+    if entry is None:
+        raise _bad(f"{path!r} is there twice, or is not in the manifest")
+    return entry
+
+
+def _copy_checked(entry: Mapping[str, Any], content: IO[bytes], sink: IO[bytes] | None) -> None:
+    """Read one file to its end, into ``sink`` unless that is None; refuse it when the manifest says otherwise."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while chunk := content.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        size_bytes += len(chunk)
+        if sink is not None:
+            sink.write(chunk)
+    if (size_bytes, digest.hexdigest()) != (entry["size_bytes"], entry["sha256"]):
+        raise _bad(f"{entry['path']!r} differs from the manifest")
+
+
+def _check_whole(expected: Mapping[str, dict[str, Any]]) -> None:
+    if expected:
+        raise _bad(f"{next(iter(expected))!r} is missing")
+
+
+@contextmanager
+def _unpacked_file(target: Path, header: tarfile.TarInfo) -> Iterator[IO[bytes]]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except (FileExistsError, NotADirectoryError) as problem:
         raise _bad(f"{header.name!r} is both a file and a folder") from problem
     with open(descriptor, "wb") as file:
-        while chunk := content.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            file.write(chunk)
+        yield file
         os.fchmod(descriptor, 0o755 if header.mode & 0o100 else 0o644)
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -303,7 +332,8 @@ def _members(bundle_path: Path, limit_bytes: int) -> Iterator[Iterator[tuple[str
         except StopIteration as problem:
             raise _bad("it is empty") from problem
         except (tarfile.TarError, zstandard.ZstdError, EOFError, UnicodeError) as problem:
-            raise _bad(str(problem) or "it is damaged") from problem
+            torn = str(problem) in {"empty file", "unexpected end of data"}  # tarfile's words where zstd just ends
+            raise _bad("its end is missing" if torn else str(problem) or "it is damaged") from problem
 
 
 class _BoundedReader:
@@ -348,12 +378,16 @@ def _check_path(path: str) -> None:
 def _manifest(path: str, header: tarfile.TarInfo, content: IO[bytes]) -> list[dict[str, Any]]:
     if path != MANIFEST or header.size > _MAX_MANIFEST_BYTES:
         raise _bad("it has no manifest")
+    kinds = {"path": str, "sha256": str, "size_bytes": int}
     try:
-        entries = json.loads(content.read())["files"]
-        if all(isinstance(entry["path"], str) and isinstance(entry["sha256"], str) for entry in entries):
+        manifest = json.loads(content.read())
+        version, entries = manifest["version"], manifest["files"]
+        if version == _VERSION and all(type(entry[key]) is kind for entry in entries for key, kind in kinds.items()):
             return list(entries)
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise _bad("its manifest is damaged") from problem
+    if version != _VERSION:
+        raise _bad(f"its manifest has the version {str(version)[:20]}, and only {_VERSION} is known")
     raise _bad("its manifest is damaged")
 
 

@@ -175,10 +175,34 @@ def module_file(read: Read, module: str, *, run: bool = False) -> str | None:
 
 
 def check_work(read: Read, work: Work, params: Mapping[str, Any]) -> tuple[Parameter, ...] | None:
-    """`inspect_work`, then `check_params` of the given values; returns the parameters."""
+    """`inspect_work`, then `check_params`; returns the parameters. ``bad_folder``: it can't be run in its folder."""
     parameters = inspect_work(read, work)
     check_params(parameters, params, notebook=work.kind is WorkKind.NOTEBOOK)
+    _check_folder(read, work)
     return parameters
+
+
+def _check_folder(read: Read, work: Work) -> None:
+    """A module was found below its folder; of the others the folder is looked at here."""
+    within, folder = PurePosixPath(work.target).parent, PurePosixPath(work.folder)
+    if work.kind in {WorkKind.MODULE, WorkKind.FUNCTION} or folder == within:
+        return
+    if work.kind is WorkKind.SCRIPT or not (folder == PurePosixPath() or _is_folder(read, str(folder))):
+        raise RefusedInput(
+            "bad_folder",
+            f"{work.target[:200]!r} can't be run in the folder {work.folder[:200]!r}.",
+            hint=f"The folder that it is in is {str(within)[:200]!r}.",
+        )
+
+
+def _is_folder(read: Read, name: str) -> bool:
+    try:
+        read(name)
+    except IsADirectoryError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return False
 
 
 def inspect_work(read: Read, work: Work) -> tuple[Parameter, ...] | None:

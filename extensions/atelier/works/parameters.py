@@ -22,6 +22,8 @@ ParameterType = Literal["int", "float", "str", "bool", "list", "dict", "any"]
 
 MAX_DEPTH = 64
 MAX_INT = 2**63
+MAX_PARAMS_BYTES = 100_000
+"""All values of a run together: Linux takes 128 KiB as one argument of a command, and every list of runs shows them."""
 
 _ANNOTATIONS: dict[str, ParameterType] = {
     **dict.fromkeys(("int", "Integral"), "int"),
@@ -212,12 +214,13 @@ def check_params(
     Raises
     ------
     RefusedInput
-        ``not_identifier``, ``not_json``, ``no_parameters_cell``, ``unknown_parameter`` (detail: known, nearest),
-        ``wrong_type``, ``not_a_choice``, ``missing_parameter``.
+        ``not_identifier``, ``not_json``, ``params_too_large``, ``no_parameters_cell``, ``unknown_parameter`` (detail:
+        known, nearest), ``wrong_type``, ``not_a_choice``, ``missing_parameter``.
     """
     for name, value in params.items():
         check_name(name)
         _check_json(name, value)
+    _check_size(params)
     if parameters is None:
         return
     if notebook and params and not parameters:
@@ -232,6 +235,17 @@ def check_params(
             raise _unknown(name, list(known))
         _check_value(known[name], value)
     _check_required(parameters, params)
+
+
+def _check_size(params: Mapping[str, Any]) -> None:
+    size_bytes = len(json.dumps(dict(params)))
+    if size_bytes > MAX_PARAMS_BYTES:
+        raise RefusedInput(
+            "params_too_large",
+            f"The parameters have {size_bytes} bytes as JSON, and a run takes at most {MAX_PARAMS_BYTES}.",
+            hint="Put large values into a file beside the work, and give its name.",
+            detail={"limit_bytes": MAX_PARAMS_BYTES},
+        )
 
 
 def check_name(name: object) -> None:

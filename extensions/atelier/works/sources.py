@@ -49,7 +49,7 @@ def notebook_cells(content: bytes, name: str) -> tuple[Cell, ...]:
     Raises
     ------
     RefusedInput
-        ``empty_work``, ``bad_notebook`` (not JSON, no cells, older than format 4), ``not_python`` (another kernel
+        ``empty_work``, ``bad_notebook`` (not JSON, no cells, another format than 4), ``not_python`` (another kernel
         language).
     """
     notebook = notebook_json(content, name)
@@ -68,12 +68,26 @@ def notebook_json(content: bytes, name: str) -> dict[str, Any]:
         raise _bad_notebook(name, f"it is not JSON ({_first_line(problem)})") from problem
     if not isinstance(notebook, dict):
         raise _bad_notebook(name, "its JSON is not an object")
-    if isinstance(notebook.get("nbformat"), int) and notebook["nbformat"] < 4:
-        raise _bad_notebook(name, f"it has the old format {notebook['nbformat']}")
-    cells = notebook.get("cells")
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise _bad_notebook(name, "it has no list of cells")
+    why = _format_problem(notebook)
+    if why:
+        raise _bad_notebook(name, why)
     return notebook
+
+
+def _format_problem(notebook: dict[str, Any]) -> str:
+    """Why nbformat could not run it, as the rest of a sentence; empty when it can."""
+    major, minor, cells = notebook.get("nbformat"), notebook.get("nbformat_minor"), notebook.get("cells")
+    if type(major) is int and 0 < major < 4:
+        return f"it has the old format {major}"
+    if type(major) is not int or major != 4 or type(minor) is not int:
+        return f"its format is {str(major)[:20]}.{str(minor)[:20]}, and only 4 is known"
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        return "it has no list of cells"
+    if not all(isinstance(part.get("metadata"), dict) for part in (notebook, *cells)):
+        return "it, or a cell of it, has no metadata"
+    if not all(isinstance(cell.get("cell_type"), str) for cell in cells):
+        return "a cell has no type"
+    return ""
 
 
 def empty_work(name: str) -> RefusedInput:
