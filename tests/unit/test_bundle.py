@@ -538,6 +538,13 @@ class TestUnpack:
         with pytest.raises(RefusedInput, match="differs from the manifest"):
             bundle_reader(tmp_path / "c")("a")
 
+    def test_a_manifest_may_leave_out_version_and_sizes(self, tmp_path: Path) -> None:
+        entry = {"path": "x", "sha256": hashlib.sha256(b"1").hexdigest()}
+        manifest = json.dumps({"files": [entry]}).encode()
+        bundle = made(tmp_path / "b", (header(MANIFEST, len(manifest)), manifest), (header("x", 1), b"1"))
+        assert bundle_reader(bundle)("x") == b"1"
+        assert unpack_bundle(bundle, tmp_path / "out", limit_bytes=LIMIT) == ["x"]
+
     @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
     def test_a_torn_one_is_called_so(self, tmp_path: Path, kept: float) -> None:
         archived(tmp_path, {"a": (os.urandom(300_000), False)}, tmp_path / "b")

@@ -298,7 +298,7 @@ def _copy_checked(entry: Mapping[str, Any], content: IO[bytes], sink: IO[bytes] 
         size_bytes += len(chunk)
         if sink is not None:
             sink.write(chunk)
-    if (size_bytes, digest.hexdigest()) != (entry["size_bytes"], entry["sha256"]):
+    if (size_bytes, digest.hexdigest()) != (entry.get("size_bytes", size_bytes), entry["sha256"]):
         raise _bad(f"{entry['path']!r} differs from the manifest")
 
 
@@ -378,17 +378,21 @@ def _check_path(path: str) -> None:
 def _manifest(path: str, header: tarfile.TarInfo, content: IO[bytes]) -> list[dict[str, Any]]:
     if path != MANIFEST or header.size > _MAX_MANIFEST_BYTES:
         raise _bad("it has no manifest")
-    kinds = {"path": str, "sha256": str, "size_bytes": int}
     try:
         manifest = json.loads(content.read())
-        version, entries = manifest["version"], manifest["files"]
-        if version == _VERSION and all(type(entry[key]) is kind for entry in entries for key, kind in kinds.items()):
-            return list(entries)
-    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        version, entries = manifest.get("version", _VERSION), list(manifest["files"])
+        if version == _VERSION and all(_is_entry(entry) for entry in entries):
+            return entries
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise _bad("its manifest is damaged") from problem
     if version != _VERSION:
         raise _bad(f"its manifest has the version {str(version)[:20]}, and only {_VERSION} is known")
     raise _bad("its manifest is damaged")
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    """Whether it names a file and what it holds; ``size_bytes`` may be left out."""
+    return type(entry["path"]) is str and type(entry["sha256"]) is str and type(entry.get("size_bytes", 0)) is int
 
 
 def _bad(why: str) -> RefusedInput:
