@@ -84,15 +84,29 @@ def prepare(work: str | Path, params: Mapping[str, Any], order: Order) -> Submis
 
 
 def _checked(work: str | Path, params: Mapping[str, Any], order: Order) -> Submission:
-    found = find_work(os.fspath(work), Path.cwd())
+    found = find_work(_name_of(work), Path.cwd())
     parameters = check_work(_reader(found), _inner_work(found), params)
     return Submission(found, parameters, params, order)
 
 
 def parameters_of(work: str | Path) -> tuple[Parameter, ...] | None:
     """The parameters of a work on this machine; None where they can't be known."""
-    found = find_work(os.fspath(work), Path.cwd())
+    found = find_work(_name_of(work), Path.cwd())
     return inspect_work(_reader(found), _inner_work(found))
+
+
+def _name_of(work: object) -> str:
+    """The name of a work; what a user may try instead, a function itself say, is refused with the way to name it."""
+    if isinstance(work, str | os.PathLike):
+        return os.fspath(work)
+    module, name = getattr(work, "__module__", None), getattr(work, "__qualname__", None)
+    if not callable(work) or not module or not name or "<" in name:
+        hint = "Give 'notebook.ipynb', 'script.py', 'package.module' or 'package.module:function'."
+    elif module == "__main__":
+        hint = f"A run imports its code: put {name} into a file, say work.py, and submit 'work:{name}'."
+    else:
+        hint = f"A run imports its code by name: submit '{module}:{name}'."
+    raise RefusedInput("unknown_work", f"A work is given by its name, not as {type(work).__name__}.", hint=hint)
 
 
 def _reader(found: FoundWork) -> Callable[[str], bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def test_run_has_the_record_of_a_submit_and_papermill_s_output(work: Path, clien
     code, said = papermill(work, "-p", "epochs", "5", ATELIER_RETRIES="1")
     assert code == 0, said
     assert "HTTP Request" not in said
+    assert re.findall(r"^.*Run r-", re.sub(r"[^\n]*\r", "", said), re.MULTILINE) == ["Run r-"] * said.count("Run r-")
     (record,) = client.runs()["items"]
     assert (record["state"], record["spec"]["params"], record["spec"]["retries"]) == ("succeeded", {"epochs": 5}, 1)
     assert record["spec"]["work"] == {"kind": "notebook", "target": "in.ipynb", "folder": "."}

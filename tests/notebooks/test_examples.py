@@ -85,7 +85,11 @@ def test_in_a_kernel_it_reaches_its_accuracy_and_publishes_its_model(place, name
     (version,) = place.json("models", "ls")["items"]
     assert (version["name"], version["version"], version["run"]) == (wanted["model"], 1, None)
     check_card(version["card"], wanted)
-    shown = [output.get("data", {}) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert pictures
+    assert [one.metadata for one in pictures if "needs_background" in str(one.metadata)] == [], "drawn on a box"
+    shown = [output.get("data", {}) for output in outputs]
     assert {"name": wanted["model"], "version": 1} in [data.get("application/vnd.atelier.model+json") for data in shown]
 
 

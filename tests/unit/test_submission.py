@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from atelier.submission import option_of, overlay_warnings
+from atelier.errors import RefusedInput
+from atelier.submission import Order, option_of, overlay_warnings, prepare
 from atelier.works.finding import find_work
 
 
@@ -67,3 +69,27 @@ def test_an_export_wins_over_the_notebook_and_the_notebook_over_the_server(
     environ = {"ATELIER_IMAGE": exported, "ATELIER_SERVER_IMAGE": of_server}
     given = {name: value for name, value in environ.items() if value is not None}
     assert option_of("image", given, {"image": named} if named else {}) == image
+
+
+def in_the_notebook() -> None:
+    """Stands for a function of a cell."""
+
+
+in_the_notebook.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("work", "hint"),
+    [
+        (in_the_notebook, "put in_the_notebook into a file, say work.py, and submit 'work:in_the_notebook'"),
+        (find_work, "submit 'atelier.works.finding:find_work'"),
+        (lambda: None, "'package.module:function'"),
+        (3, "'package.module:function'"),
+        (None, "'package.module:function'"),
+    ],
+)
+def test_a_work_that_is_no_name_is_refused_with_the_way_to_name_it(work: Any, hint: str) -> None:
+    with pytest.raises(RefusedInput, match="given by its name") as caught:
+        prepare(work, {}, Order())
+    assert caught.value.code == "unknown_work"
+    assert hint in caught.value.hint

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,18 @@ class _Following:
     def _tell(self, record: dict[str, Any]) -> None:
         if record["message"] != self._message:
             self._message = record["message"]
-            logger.info(f"Run {self._id}: {self._message}")
+            self._say(f"Run {self._id}: {self._message}")
         if self._aloud and record["attempts"]:
             attempt = record["attempts"][-1]["n"]
             for piece in read_log(self._client, self._id, attempt=attempt, offset=self._log_places.get(attempt, 0)):
                 self._log_places[attempt] = self._log_places.get(attempt, 0) + len(piece.text.encode())
-                logger.info(piece.text.rstrip("\n"))
+                self._say(piece.text.rstrip("\n"))
+
+    def _say(self, text: str, level: int = logging.INFO) -> None:
+        """Log a line of its own: papermill's bar stands on the terminal's last one."""
+        bar = self._manager.pbar
+        with nullcontext() if bar is None else bar.external_write_mode(file=sys.stderr):
+            logger.log(level, text)
 
     def _refresh(self) -> None:
         """Take the executed cells as they are now, and write the output notebook."""
@@ -126,7 +133,7 @@ class _Following:
             self._manager.save()
 
     def _cancel(self) -> None:
-        logger.warning(f"Run {self._id}: cancelling. Once more Ctrl-C ends it at once.")
+        self._say(f"Run {self._id}: cancelling. Once more Ctrl-C ends it at once.", logging.WARNING)
         self._client.cancel(self._id)
         try:
             self._to_the_end(CANCEL_WAIT_S)
