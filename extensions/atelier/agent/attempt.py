@@ -40,8 +40,6 @@ from atelier.bundle.archive import unpack_bundle
 from atelier.errors import AtelierError, Unavailable
 
 STOP_GRACE_S = 10.0
-WATCHED = ("log", "metrics.jsonl", "events.jsonl")
-"""Files of the spool whose growth is a sign of life of the work."""
 
 
 class Attempt:
@@ -206,9 +204,9 @@ class Attempt:
         spec, began = self.orders["spec"], time.monotonic()
         left_s = self._left_s()
         silent_s = inf if spec["stall_timeout_s"] is None else spec["stall_timeout_s"]
-        sign, sign_at = self._signs(), began
+        sign, sign_at = self.shipper.signs(), began
         while not self.stopper.done.wait(0.1):
-            now, seen = time.monotonic(), self._signs()
+            now, seen = time.monotonic(), self.shipper.signs()
             if seen != sign:
                 sign, sign_at = seen, now
             if now - began > left_s:
@@ -217,10 +215,6 @@ class Attempt:
                 self.stopper.stop("stalled", 0.0)
             if self.stopper.order is not None:
                 return
-
-    def _signs(self) -> list[int]:
-        paths = (self.place.spool / name for name in WATCHED)
-        return [path.stat().st_size if path.exists() else 0 for path in paths]
 
     def _end(self, result: Result) -> int:
         self.family.end()
@@ -244,6 +238,10 @@ class Attempt:
             result = json.loads(self.place.result.read_text())
         else:
             order = orders["stop"]
+            if order:
+                self.heart.warn(
+                    "The run's agent ended early: what it had not read yet of what the work printed is missing."
+                )
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
         self.shipper.take_over()
         self.heart.start()

@@ -50,10 +50,10 @@ class Delivery:
 
     def _keep_event_file(self) -> None:
         """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""
-        metrics, folder = self._place.spool / "metrics.jsonl", self._place.folder / "tensorboard"
-        if not metrics.is_file() or metrics.is_symlink():
+        metrics, folder = self._shipper.metrics, self._place.folder / "tensorboard"
+        if not metrics.size_bytes:
             return
-        argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics), str(folder)]
+        argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics.path), str(folder)]
         try:
             subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=EVENT_FILE_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError) as problem:

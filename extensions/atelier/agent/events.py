@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.held import HeldFile
 from atelier.agent.place import open_regular
 from atelier.errors import AtelierError, Unreachable
 
@@ -42,10 +43,20 @@ class EventReader:
         *,
         forget: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self._path, self._take, self._complain, self._forget = path, take, complain, forget
+        self._take, self._complain, self._forget = take, complain, forget
         self._is_too_long = False
         self._mark = path.with_name(f"{path.name}.taken")
         self._offset = _offset_in(self._mark)
+        self._file = HeldFile(path, complain)
+
+    def hold(self) -> None:
+        """Open the file, before anybody can replace it."""
+        self._file.hold()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was told."""
+        return self._file.size_bytes
 
     def read(self) -> None:
         """Take all that is new.
@@ -55,8 +66,10 @@ class EventReader:
         Unreachable
             The service was away or failed; the event comes again.
         """
-        if not self._path.is_file():
+        if not self._file.hold():
             return
+        self._file.follow_name()
+        self._offset = self._file.go_on(self._offset)
         before = self._offset
         try:
             self._read_lines()
@@ -74,7 +87,7 @@ class EventReader:
             print(f"{self._mark.name} can't be written: {problem}", flush=True)
 
     def _read_lines(self) -> None:
-        with open_regular(self._path) as stream:
+        with self._file.reader() as stream:
             stream.seek(self._offset)
             while line := stream.readline(MOST_LINE_BYTES):
                 spent = None

@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from atelier.agent.events import OVER, EventReader
 from atelier.agent.heart import Heart
+from atelier.agent.held import HeldFile
 from atelier.agent.link import Link
-from atelier.agent.place import Place, open_regular
+from atelier.agent.place import Place
 from atelier.agent.retrying import AWAY, Pauses, until_answered
 from atelier.agent.telling import EventTaker
 from atelier.agent.uploads import Uploads
@@ -48,7 +49,10 @@ class Shipper:
         self._events = EventReader(
             place.spool / "events.jsonl", self._taker.take, heart.warn, forget=self._taker.forget
         )
+        self._log = HeldFile(place.log, heart.warn)
+        self.metrics = HeldFile(place.spool / "metrics.jsonl", heart.warn)
         self._sent: dict[str, int | None] = {"log": None, "metrics": None}
+        self._gone_bytes = {"log": 0, "metrics": 0}
         self._parts = {
             "The log": self._ship_log,
             "The metrics": self._ship_metrics,
@@ -63,7 +67,9 @@ class Shipper:
         self._thread = threading.Thread(target=self._loop, name="shipper", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; the work has to begin later, for what it tells is held from now on."""
+        for each in (self._log, self.metrics, self._events):
+            each.hold()
         self._thread.start()
 
     def wake(self) -> None:
@@ -133,28 +139,34 @@ class Shipper:
             print(text, flush=True)
 
     def _ship_log(self) -> None:
-        self._ship("log", self._place.log, len)
+        self._ship("log", self._log, len)
 
     def _ship_metrics(self) -> None:
         if not self._metrics_end:
+            self.metrics.follow_name()
             try:
-                self._ship("metrics", self._place.spool / "metrics.jsonl", lambda data: data.rfind(b"\n") + 1)
+                self._ship("metrics", self.metrics, lambda data: data.rfind(b"\n") + 1)
             except ValueError as problem:
                 self._metrics_end = True
                 self._heart.warn(f"Metrics were left out: {problem}.")
 
-    def _ship(self, stream: str, path: Path, whole: Callable[[bytes], int]) -> None:
+    def _ship(self, stream: str, file: HeldFile, whole: Callable[[bytes], int]) -> None:
         """Send what a file has more than the service; ``whole`` says how much of a piece may go."""
-        if not path.is_file():
+        if not file.hold():
             return
         sent = self._sent[stream]
         if sent is None:
             sent = self._link.put(f"/streams/{stream}", b"", offset=0)["size"]
-        with open_regular(path) as source:
-            while data := _piece(source, sent, whole):
+        gone = self._gone_bytes[stream] = sent - file.go_on(sent - self._gone_bytes[stream])
+        with file.reader() as source:
+            while data := _piece(source, sent - gone, whole):
                 sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
                 self._sent[stream] = sent
         self._sent[stream] = sent
+
+    def signs(self) -> list[int]:
+        """How much the work has told; while this grows it lives."""
+        return [each.size_bytes for each in (self._log, self.metrics, self._events)]
 
     def _ship_notebook(self) -> None:
         path = self._place.notebook
