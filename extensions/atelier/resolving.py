@@ -45,11 +45,11 @@ def _last(client: Client) -> dict[str, Any]:
 
 def _unknown(which: str, wanted: str, records: list[dict[str, Any]]) -> NotFound:
     known = [record["id"] for record in records]
-    near = (
-        difflib.get_close_matches(wanted, known, 3)
-        or [record["id"] for record in records if which.lower() == record["name"].lower()][:3]
-    )
+    named = [record["id"] for record in records if which.strip().lower() == record["name"].lower()][:3]
+    near = named or difflib.get_close_matches(wanted, known, 3)
     hint = f"Did you mean {', '.join(near)}?" if near else "An id is as r-abcdefghij; see 'atelier runs'."
+    if named:
+        hint = f"That is a name; runs are told apart by their ids. The newest of that name: {', '.join(named)}."
     return NotFound("unknown_run", f"You have no run {which!r}.", hint=hint, detail={"nearest": near})
 
 

@@ -107,6 +107,10 @@ def may_use(entry: Image | Machine | Root, groups: Iterable[str]) -> bool:
     return not entry.groups or bool(set(entry.groups) & set(groups))
 
 
+SHIPPED = ("pytorch", "tensorflow")
+"""Images that come with the project, one folder each in ``images/``."""
+
+
 def _pick(what: str, entries: tuple[Named, ...], name: str | None, groups: Iterable[str]) -> Named:
     allowed = [entry for entry in entries if may_use(entry, groups)]
     known = [entry.name for entry in allowed]
@@ -126,7 +130,9 @@ def _pick(what: str, entries: tuple[Named, ...], name: str | None, groups: Itera
     raise RefusedInput(
         f"unknown_{what}",
         f"There is no {what} {name!r}.",
-        hint=(f"Did you mean {nearest[0]!r}? " if nearest else "") + f"Known: {', '.join(known) or 'none'}.",
+        hint=(f"Did you mean {nearest[0]!r}? " if nearest else "")
+        + f"Known: {', '.join(known) or 'none'}."
+        + (f" On one machine 'make up IMAGES={name}' adds one that Atelier ships." if name in SHIPPED else ""),
         detail={"known": known, "nearest": nearest[0] if nearest else None},
     )
 

@@ -210,6 +210,8 @@ def test_what_is_not_there_is_3_with_the_nearest(there: Terminal) -> None:
     assert done.code == 3
     assert done.err.startswith("error[unknown_run]: ")
     assert f"Did you mean {run_id}" in done.err
+    name = there.json("show", run_id)["name"]
+    assert f"The newest of that name: {run_id}" in there.type("show", name).err
     for text in ("no-such-run", "../..", "r-", "ü 🙂"):
         assert there.type("logs", text).code == 3
 

@@ -121,6 +121,10 @@ def test_what_is_not_allowed_or_not_known_is_told_apart() -> None:
     assert unknown.value.code == "unknown_machine"
     assert unknown.value.detail == {"known": ["cpu-small"], "nearest": "cpu-small"}
     assert "gpu-1" not in unknown.value.hint, "a name that the caller may not use was told"
+    with pytest.raises(RefusedInput) as shipped:
+        CATALOG.image("tensorflow", [])
+    assert "Known: plain." in shipped.value.hint
+    assert "make up IMAGES=tensorflow" in shipped.value.hint
     with pytest.raises(RefusedInput) as none:
         Catalog().image(None, [])
     assert none.value.code == "no_image"
