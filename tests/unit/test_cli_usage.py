@@ -50,6 +50,11 @@ def test_help_ends_in_one_example_that_parses(prog: str, capsys: pytest.CaptureF
     assert options.function
 
 
+def test_a_group_without_its_command_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 2
+    assert "Commands: ls, show, alias, fetch, rm." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "--json", "submitt x", "show", "runs --limit many", "submit a.py -p lr",

@@ -16,8 +16,16 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are errors of our tree, so that ``--json`` covers them too."""
 
     def error(self, message: str) -> NoReturn:
-        dash = " A file whose name begins with '-' is given as ./-name." if "required: WORK" in message else ""
-        raise RefusedInput("usage", f"{message[:1].upper()}{message[1:]}.", hint=f"See '{self.prog} --help'.{dash}")
+        more = " A file whose name begins with '-' is given as ./-name." if "required: WORK" in message else ""
+        if "required: COMMAND" in message:
+            more = f" Commands: {', '.join(self.commands)}."
+        raise RefusedInput("usage", f"{message[:1].upper()}{message[1:]}.", hint=f"See '{self.prog} --help'.{more}")
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of its commands; empty for a command that has none."""
+        groups = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return [name for group in groups for name in group.choices]
 
 
 def build_parser() -> Parser:
