@@ -73,6 +73,15 @@ def test_a_bad_choice_is_refused_in_words(platform: Platform, options: object, m
     assert message in answer.json()["message"]
 
 
+@pytest.mark.parametrize("name", ["l" * 300, "ö" * 45], ids=["letters", "other letters"])
+def test_a_name_that_no_folder_could_have_is_refused_in_words(platform: Platform, name: str) -> None:
+    person = platform.login(name)
+    page = person.client.get("/hub/spawn", params={"opt-machine": "cpu-small"})
+    assert page.status_code == 400
+    assert "too long for the name of a folder" in page.text
+    assert platform.login("bea").api("GET", "users/bea").status_code == 200
+
+
 def test_bad_choices_never_end_the_hub(platform: Platform) -> None:
     person = platform.login("bea")
     for _ in range(8):

@@ -17,7 +17,7 @@ from atelier.errors import AtelierError
 from atelier.hub.pages import picker
 from atelier.hub.profiles import Pick, image_cards, machine_cards, options_of_form, pick
 from atelier.hub.site import Site, login_name
-from atelier.hub.workplace import Workplace
+from atelier.hub.workplace import Workplace, check_user
 from atelier.local import processes
 from atelier.local.catalog import effective_catalog
 from atelier.local.computer import this_computer
@@ -87,11 +87,12 @@ class LocalSpawner(SimpleLocalProcessSpawner):
         Raises
         ------
         RefusedChoice
-            The options are wrong, or name what this user or this computer can't have.
+            The options are wrong, or name what this user or this computer can't have; or the user's name is too long.
         ServerDied
             The process ended before it listened.
         """
         try:
+            check_user(self.user.name)
             computer = await asyncio.to_thread(this_computer)
             chosen = pick(self.catalog(), self.user_options, self.groups, computer)
             self.user_options = self.orm_spawner.user_options = chosen.names

@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atelier.errors import RefusedInput
 from atelier.hub.site import write_private
 from atelier.local.catalog import lock_of, shipped
 from atelier.local.homes import home_of, safe_name
 from atelier.local.overlay import Overlay, make_overlay
 from atelier.local.threads import thread_limits
 from atelier.settings import Image, Machine
+
+LONGEST_NAME = 255
+"""Letters that a folder's name may have."""
 
 EXAMPLES = "atelier-examples"
 OVERLAYS = ".local/share/atelier-overlay"
@@ -103,7 +107,7 @@ class Workplace:
         if self.home.parent.name == "homes" and self.home.exists():
             kept = self.home.parent / ".deleted"
             kept.mkdir(mode=0o700, exist_ok=True)
-            self.home.rename(kept / f"{self.home.name}-{time.time_ns()}")
+            self.home.rename(kept / f"{self.home.name[:200]}-{time.time_ns()}")
 
     def _write_kernelspec(self, image: Image, machine: Machine, overlay: Overlay) -> None:
         """The one kernel; on a machine with accelerators it leases them from the run service when it starts."""
@@ -164,6 +168,22 @@ class Workplace:
             **thread_limits(machine.cpu),
             **_visible_devices(machine),
         }
+
+
+def check_user(name: str) -> None:
+    """Refuse a user whose folders could not be named.
+
+    Raises
+    ------
+    RefusedInput
+        ``name_too_long``.
+    """
+    if len(safe_name(name)) > LONGEST_NAME:
+        raise RefusedInput(
+            "name_too_long",
+            f"The user name {name[:40]!r}… is too long for the name of a folder.",
+            hint=f"Log in with at most {LONGEST_NAME} lower-case letters and digits, and fewer of other letters.",
+        )
 
 
 def _logo(image: Image) -> str:
