@@ -62,7 +62,7 @@ class TestPlanOfAFolder:
             tmp_path, "train.py", "helper.py", "conf/a.yaml", "big.bin", "logs/x.log", "logs/keep.log", "own/x", "own/y"
         )
         tree(tmp_path, ".env", ".ssh/id_rsa", "__pycache__/a.pyc", "node_modules/a.js", "v/pyvenv.cfg", "v/lib.py")
-        tree(tmp_path, ".ipynb_checkpoints/train.py", "x.egg-info/PKG", "stale.pyc")
+        tree(tmp_path, ".ipynb_checkpoints/train.py", "x.egg-info/PKG", "stale.pyc", "a.r-abcdefgh27.ipynb")
         (tmp_path / ".gitignore").write_text("*.bin\nlogs/*\n!keep.log\n")
         (tmp_path / "own/.atelierignore").write_text("/y\n")
         plan = planned(tmp_path)

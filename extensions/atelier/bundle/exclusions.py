@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from atelier.bundle.ignorefile import IgnoreFile
+from atelier.records import RUN_ID
 
 IGNORE_FILES = (".gitignore", ".atelierignore")
 
@@ -27,6 +28,7 @@ _HARMLESS_HIDDEN = re.compile(
     r"\.(?:git.*|github|vscode|idea|editorconfig|pre-commit.*|coverage.*|ruff.*|flake8|pylintrc|mypy.*|pytest_cache|tox|ipynb_checkpoints"
     r"|atelier.*|ci|circleci|readthedocs.*|docker.*|travis.*|venv|DS_Store|cache|python-version|nox|hypothesis|dvc.*)"
 )
+_EXECUTED_COPY = re.compile(rf"\.{RUN_ID.pattern}\.ipynb$")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 _CODE_SUFFIXES = frozenset({".py", ".ipynb", ".md", ".rst"})
 _LOOKED_INTO_BYTES = 32 * 1024
@@ -35,6 +37,11 @@ _LOOKED_INTO_BYTES = 32 * 1024
 def is_hidden(path: str) -> bool:
     """Whether a name in a relative path begins with a dot."""
     return any(part.startswith(".") for part in path.split("/"))
+
+
+def is_executed_copy(path: str) -> bool:
+    """Whether a name is that of an executed notebook that was opened from a run, ``train.r-abcdefgh27.ipynb``."""
+    return _EXECUTED_COPY.search(path) is not None
 
 
 def is_credential(path: str) -> bool:

@@ -26,6 +26,7 @@ from atelier.bundle.exclusions import (
     holds_private_key,
     is_cache_folder,
     is_credential,
+    is_executed_copy,
     is_hidden,
     is_worth_a_word,
 )
@@ -216,7 +217,7 @@ class _Planner:
 
     def _judge(self, name: str) -> PlannedFile | None:
         """The file as it goes into the bundle, or None with the reason noted."""
-        if name != self._work_file and (self._excluded.ignores_file(name) or self._is_secret(name)):
+        if name != self._work_file and (self._excluded.ignores_file(name) or self._stays_behind(name)):
             return None
         try:
             source = self._place_of(name)
@@ -245,10 +246,10 @@ class _Planner:
         elif self._real_folders[parent] == self._root / parent:
             return source
         inside = self._name_of(source)
-        allowed = name == self._work_file or (inside is not None and not self._is_secret(inside))
+        allowed = name == self._work_file or (inside is not None and not self._stays_behind(inside))
         return source if allowed else None
 
-    def _is_secret(self, name: str) -> bool:
+    def _stays_behind(self, name: str) -> bool:
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -259,6 +260,8 @@ class _Planner:
             return True
         if is_credential(name):
             self._leave("files that are named like credentials", name)
+            return True
+        if is_executed_copy(name):
             return True
         if is_hidden(name):
             if is_worth_a_word(name):
