@@ -288,7 +288,7 @@ def sees_the_end(ann: Visitor, pane: RunPane, records: Records) -> None:
     assert steps == list(range(1, len(steps) + 1))
     assert told["steps"] == [len(steps)] * 2
     assert [line.split(":")[0] for line in told["log"] if line.startswith("epoch")] == [f"epoch {n}" for n in steps]
-    expect(ann.page.get_by_test_id("atelier-status")).to_have_text("No runs")
+    expect(ann.page.get_by_test_id("atelier-status")).to_have_text("No active runs")
     ann.looks_well("done", pane.root)
 
 

@@ -1,6 +1,6 @@
 /** The caller's unfinished runs, and which of them ended while the page was open. */
 
-import type { Api } from './api';
+import { asApiError, type Api } from './api';
 import { EVERYTHING, type Change, type Events } from './events';
 import { isFinal, newer, type Run } from './records';
 import { Store } from './store';
@@ -13,10 +13,13 @@ export interface ActivityData {
 
 const STATES = ['running', 'starting', 'queued', 'created'];
 const LIMIT = 100;
+const RETRY_MS = 5_000;
 
 export class ActivityStore extends Store<ActivityData> {
   /** Runs told of since the list was asked for: newer than what that answer says of them. */
   private told = new Map<string, Run>();
+  private turn = 0;
+  private timer: ReturnType<typeof setTimeout> | null = null;
   private readonly endListeners = new Set<(run: Run) => void>();
 
   constructor(
@@ -33,26 +36,60 @@ export class ActivityStore extends Store<ActivityData> {
   }
 
   protected start(): (() => void)[] {
+    const ends = [
+      this.events.listen(EVERYTHING, change => this.take(change)),
+      this.events.watch(() => {
+        if (this.events.connection.state === 'live') {
+          void this.refresh();
+        }
+      }),
+      () => this.stopTimer()
+    ];
     void this.refresh();
-    return [this.events.listen(EVERYTHING, change => this.take(change))];
+    return ends;
   }
 
+  /** Reads the list; the newest call wins, and one that fails in passing is made again. */
   private async refresh(): Promise<void> {
+    const turn = ++this.turn;
     this.told = new Map();
+    this.stopTimer();
     try {
       const page = await this.api.runs({ states: STATES, limit: LIMIT });
-      const found = new Map(page.items.map(run => [run.id, run]));
-      this.told.forEach(told => {
-        const read = found.get(told.id);
-        const run = read ? newer(read, told) : told;
-        return isFinal(run) ? found.delete(run.id) : found.set(run.id, run);
-      });
-      const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
-      this.change({ unfinished: found, known: true });
-      const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));
-      ended.forEach(run => run && isFinal(run) && this.ended(run));
-    } catch {
-      this.change({ known: false }); // read again when the service is back: each gap ends in a resync
+      if (turn === this.turn) {
+        await this.found(page.items);
+      }
+    } catch (problem) {
+      if (turn === this.turn) {
+        this.failed(asApiError(problem).passing);
+      }
+    }
+  }
+
+  private async found(runs: Run[]): Promise<void> {
+    const found = new Map(runs.map(run => [run.id, run]));
+    this.told.forEach(told => {
+      const read = found.get(told.id);
+      const run = read ? newer(read, told) : told;
+      return isFinal(run) ? found.delete(run.id) : found.set(run.id, run);
+    });
+    const gone = [...this.snapshot().unfinished.keys()].filter(id => !found.has(id));
+    this.change({ unfinished: found, known: true });
+    const ended = await Promise.all(gone.map(id => this.api.run(id).catch(() => null)));
+    ended.forEach(run => run && isFinal(run) && this.ended(run));
+  }
+
+  private failed(passing: boolean): void {
+    this.change({ known: false });
+    if (passing && this.live) {
+      this.timer = setTimeout(() => void this.refresh(), RETRY_MS);
+    }
+  }
+
+  private stopTimer(): void {
+    if (this.timer !== null) {
+      clearTimeout(this.timer);
+      this.timer = null;
     }
   }
 
@@ -94,7 +131,7 @@ export function activityText(unfinished: ReadonlyMap<string, Run>): string {
   const running = runs.filter(run => run.state === 'running' || run.state === 'starting').length;
   const waiting = runs.length - running;
   if (running === 0 && waiting === 0) {
-    return 'No runs';
+    return 'No active runs';
   }
   return [running > 0 ? `${running} running` : '', waiting > 0 ? `${waiting} waiting` : ''].filter(Boolean).join(', ');
 }

@@ -361,7 +361,7 @@ describe('the unfinished runs', () => {
     page.tell('removed', { run: queued.id });
     expect(activityText(store.snapshot().unfinished)).toBe('1 running');
     page.tell('run', makeRun({ state: 'succeeded' }));
-    expect(activityText(store.snapshot().unfinished)).toBe('No runs');
+    expect(activityText(store.snapshot().unfinished)).toBe('No active runs');
   });
 
   it('tell their end once, and only when they were seen going', async () => {
@@ -380,5 +380,24 @@ describe('the unfinished runs', () => {
     page.tell('resync', {});
     await settle();
     expect(ended.map(run => run.state)).toEqual(['failed']);
+  });
+
+  it('are read again when the service is back, and again when that fails', async () => {
+    const [page, store] = await opened();
+    const words = (): string => activityText(store.snapshot().unfinished);
+    page.socket.lose();
+    page.answers[path] = new Failure(503, 'service_unreachable', 'The run service does not answer.');
+    await settle(1_000);
+    page.connect();
+    await settle();
+    expect(words()).toBe('1 running, 1 waiting');
+    page.answers[path] = { items: [RUN], next: null };
+    await settle(6_000);
+    expect(words()).toBe('1 running');
+    page.tell('service', { up: false, error: { code: 'service_unreachable', message: 'x', hint: '' } });
+    page.answers[path] = { items: [], next: null };
+    page.tell('service', { up: true, error: null });
+    await settle();
+    expect(store.snapshot().unfinished.size).toBe(0);
   });
 });
