@@ -125,6 +125,10 @@ describe('amounts', () => {
 describe('the metric of a row', () => {
   it('is a held-out one first, and never one of the machine', () => {
     expect(headlineMetric({ loss: 1, val_accuracy: 0.9, accuracy: 1 })).toEqual(['val_accuracy', 0.9]);
+    expect(headlineMetric({ accuracy: 1, loss: 0.1, test_acc: 0.8, val_acc: 0.9 })).toEqual(['test_acc', 0.8]);
+    expect(headlineMetric({ accuracy: 1, 'valid/loss': 0.4 })).toEqual(['valid/loss', 0.4]);
+    expect(headlineMetric({ a: 1, test_f1: 0.4, loss: 0.3 })).toEqual(['test_f1', 0.4]);
+    expect(headlineMetric({ testament: 1, loss: 0.3 })).toEqual(['loss', 0.3]);
     expect(headlineMetric({ 'system/cpu': 3, f1: null })).toEqual(['f1', null]);
     expect(headlineMetric({ 'system/cpu': 3 })).toBeNull();
   });

@@ -89,6 +89,11 @@ export function numberText(value: number | null | undefined): string {
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
 }
 
+/** A measured time for a table: three significant digits, however short it is. */
+export function threeDigits(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value === 0 ? '0' : value.toPrecision(3);
+}
+
 /** The part that is done, 0 to 1; null when the whole is not known. */
 export function progressPart(progress: Progress | null): number | null {
   if (progress === null || progress.total === null || !(progress.total > 0)) {
@@ -171,12 +176,19 @@ export function fullMomentText(iso: string | null): string {
   return iso === null ? '' : new Date(iso).toLocaleString();
 }
 
-/** The metric that says most in one cell of a table: a held-out loss or accuracy before any other. */
+/** The metric that says most in one cell of a table: of held-out data before others, an accuracy, then a loss. */
 export function headlineMetric(metrics: Record<string, number | null>): [string, number | null] | null {
   const names = Object.keys(metrics).filter(name => !isSystemMetric(name));
-  const wanted = ['val_accuracy', 'accuracy', 'val_loss', 'loss'];
-  const name = wanted.find(candidate => names.includes(candidate)) ?? names.sort()[0];
+  const name = names.sort((a, b) => headlineRank(a) - headlineRank(b) || a.localeCompare(b))[0];
   return name === undefined ? null : [name, metrics[name] ?? null];
+}
+
+const HELD_OUT = [/^test[/._-]/, /^(?:val|valid|validation)[/._-]/];
+
+function headlineRank(name: string): number {
+  const heldOut = HELD_OUT.findIndex(prefix => prefix.test(name));
+  const kind = /(?:^|[/._-])acc(?:uracy)?$/.test(name) ? 0 : /(?:^|[/._-])loss$/.test(name) ? 1 : 2;
+  return (heldOut < 0 ? 10 : 0) + kind * 2 + Math.max(0, heldOut);
 }
 
 export function isSystemMetric(name: string): boolean {

@@ -4,7 +4,7 @@ import { readCard, type BatchParity, type Card, type FormatReport, type Tensor }
 import type { ModelTarget } from '../model/ids';
 import { ModelStore, type ModelData } from '../model/modelstore';
 import type { ModelVersion } from '../model/records';
-import { bytesText, fullMomentText, momentText, numberText } from '../model/texts';
+import { bytesText, fullMomentText, momentText, numberText, threeDigits } from '../model/texts';
 import { Pairs } from './Details';
 import { useHost, useStore } from './host';
 import { DownloadLink, ErrorNotice, Icon, Loading, Notice } from './parts';
@@ -95,7 +95,7 @@ function Known(props: { model: ModelVersion; card: Card; archive: string }): JSX
         {card.metrics.length > 0 && (
           <div className="at-group">
             <h4 className="at-group-title">Metrics</h4>
-            <Pairs pairs={card.metrics.map(([name, value]) => [name, numberText(value)])} />
+            <Pairs pairs={card.metrics.map(metricPair)} />
           </div>
         )}
       </div>
@@ -197,6 +197,15 @@ function Tensors(props: { title: string; tensors: Tensor[] }): JSX.Element | nul
   );
 }
 
+function metricPair([name, value]: [string, number]): [string, JSX.Element] {
+  return [
+    name,
+    <span key="value" className="at-whole">
+      {numberText(value)}
+    </span>
+  ];
+}
+
 function differenceText(value: number | string | null): string {
   return value === null ? '–' : typeof value === 'number' ? (value === 0 ? '0' : value.toExponential(1)) : value;
 }
@@ -206,7 +215,7 @@ function shareText(share: number | null): string {
 }
 
 function msText(value: number): string {
-  return `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
+  return `${threeDigits(value)} ms`;
 }
 
 function speedText(format: FormatReport): string {

@@ -316,7 +316,7 @@ describe('a model', () => {
       { batch: 1, dims: {}, max_abs: 1.2e-7, max_rel: 3e-6, labels_equal: 1, within: true },
       { batch: 8, dims: { time: 5 }, max_abs: 'inf', max_rel: 'nan', labels_equal: null, within: false }
     ],
-    latency_ms: { source: 0.8, exported: 0.2, batch: 1, threads: 1 },
+    latency_ms: { source: 0.004123, exported: 0.001031, batch: 1, threads: 1 },
     latency_large_ms: null,
     tolerance: { abs: 1e-4, rel: 1e-3 },
     verdict: 'different'
@@ -342,7 +342,7 @@ describe('a model', () => {
       'api/v1/models/digits': { items: [version], next: null }
     });
     const rows = screen.getAllByRole('row').map(row => [...row.children].map(cell => cell.textContent));
-    expect(rows[1]).toEqual(['1', '1.2e-7', '3.0e-6', '100 %', '0.80 ms', '0.20 ms', 'yes']);
+    expect(rows[1]).toEqual(['1', '1.2e-7', '3.0e-6', '100 %', '0.00412 ms', '0.00103 ms', 'yes']);
     expect(rows[2]).toEqual(['8, time 5', 'inf', 'nan', '–', '–', '–', 'no']);
     expect(screen.getByText('Differs from its source')).toBeTruthy();
     expect(screen.getByText(/4.0 × as fast/)).toBeTruthy();
