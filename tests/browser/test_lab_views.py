@@ -25,6 +25,16 @@ COUNT_NOTES = """() => {
   new MutationObserver(() => { window.mostNotes = Math.max(window.mostNotes, count()) })
     .observe(document.body, {childList: true, subtree: true});
 }"""
+LISTED = """view => [...view.querySelectorAll('dt')].map(name => {
+  const [left, right] = [name, name.nextElementSibling].map(node => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const box = node.getBoundingClientRect();
+    const lines = [...range.getClientRects()].map(line => line.top);
+    return {text: node.textContent, x: box.x, y: box.y, right: box.right, bottom: box.bottom, lines: new Set(lines).size};
+  });
+  return [left, right];
+})"""
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .at-root"
 TRAINS = """
 import time
@@ -36,6 +46,15 @@ for step in range(epochs):
     job.progress(step + 1, total=epochs)
     print(f"\\x1b[32mepoch\\x1b[0m {step}", flush=True)
 open("model.pt", "wb").write(b"weights" * 100)
+"""
+
+
+LEAVES_NUMBERS = """
+import atelier
+job = atelier.current_run()
+for step in range(2):
+    job.log(step=step, loss=2 / (step + 1))
+job.log(baseline_of_the_most_frequent_class_on_the_held_out_characters=0.73419, test_accuracy=0.87691)
 """
 
 
@@ -52,6 +71,13 @@ def lab() -> Iterator[Lab]:
         lab.notebook("train.ipynb", TRAINS, parameters="epochs = 6\npause_s = 0.6")
         lab.notebook("long.ipynb", TRAINS, parameters="epochs = 2000\npause_s = 0.3")
         lab.notebook("bad.ipynb", "def inner(n):\n    return 1 / n\ninner(0)", parameters="x = 1")
+        lab.notebook("numbers.ipynb", LEAVES_NUMBERS, parameters="learning_rate_of_the_first_layers = 0.1\nepochs = 2")
+        lab.notebook(
+            "submit.ipynb",
+            "import atelier\nparams = {'learning_rate_of_the_first_layers': 0.25, 'epochs': 3}\n"
+            "run = atelier.submit('numbers.ipynb', params=params)\nrun.wait()",
+            "atelier.widgets.RunView(run.id)",
+        )
         lab.notebook("show.ipynb", "import atelier\natelier.widgets.RunView('last')", "atelier.widgets.RunList()")
         start_service(lab)
         yield lab
@@ -127,7 +153,7 @@ def test_a_notebook_runs_in_the_background_and_is_watched(lab: Lab, page: Page, 
 
     expect(state(panel)).to_have_text("Done")
     expect(page.locator(".Toastify__toast")).to_contain_text("train: done after")
-    expect(page.get_by_test_id("atelier-status")).to_have_text("No runs")
+    expect(page.get_by_test_id("atelier-status")).to_have_text("No active runs")
     assert newest(lab)["state"] == "succeeded"
     slider = panel.get_by_role("slider", name="loss by step")
     expect(slider).to_have_attribute("aria-valuetext", "step 5: loss 0.3333, val_loss 0.3667")
@@ -201,6 +227,28 @@ def test_views_come_back_without_kernel_and_without_trust(lab: Lab, page: Page, 
     run = ask(lab, f"api/v1/runs/{shown.get_attribute('data-run')}")
     words = {"succeeded": "Done", "failed": "Failed"}
     expect(state(shown)).to_have_text(words[run["state"]])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_names_and_values_of_lists_stand_side_by_side_in_an_output(lab: Lab, page: Page, theme: str) -> None:
+    lab.open(page, "submit.ipynb", theme=theme)
+    command(page, "notebook:run-all-cells")
+    view = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(1).locator(".at-root")
+    expect(state(view)).to_have_text("Done", timeout=90_000)
+    numbers = view.get_by_label("Logged once")
+    expect(numbers.locator("dt")).to_have_count(2)
+    lab.picture(view, f"numbers-{theme[-5:].strip().lower()}")
+    for name, value in numbers.evaluate(LISTED):
+        assert (value["x"], value["lines"]) == (name["x"], 1)
+        assert value["y"] >= name["bottom"] - 1
+    view.get_by_role("tab", name="Details").click()
+    lab.picture(view, f"details-{theme[-5:].strip().lower()}")
+    pairs = view.get_by_role("group", name="Details").evaluate(LISTED)
+    assert ["learning_rate_of_the_first_layers", "0.25"] in [[name["text"], value["text"]] for name, value in pairs]
+    for name, value in pairs:
+        assert abs(value["y"] - name["y"]) < 2, (name, value)
+        assert value["x"] >= name["right"], (name, value)
+    assert violations(page, OUTPUT) == []
 
 
 def test_a_dead_service_is_told_and_found_again_and_the_run_went_on(lab: Lab, page: Page) -> None:

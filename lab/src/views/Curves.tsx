@@ -78,7 +78,7 @@ export function Curves(props: { curves: CurveData; live: boolean }): JSX.Element
         <dl className="at-values" aria-label="Logged once">
           {single.map(name => (
             <div key={name}>
-              <dt>{name}</dt>
+              <dt title={name}>{name}</dt>
               <dd>{numberText(props.curves[name]?.[0]?.[1])}</dd>
             </div>
           ))}
