@@ -54,6 +54,37 @@ def begin(service: Service, request: str, *, token: str | None, body: bytes = b"
     return int(answer.split()[1]), json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"]
 
 
+def upgrade(service: Service, path: str) -> bytes:
+    """All that is answered to one who asks for a WebSocket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(10)
+        line.connect(service.note["socket"])
+        head = f"GET {API}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {service.token}\r\n"
+        head += (
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aaaa\r\n\r\n"
+        )
+        line.sendall(head.encode())
+        answer = b""
+        while not answer.endswith(b"}}"):
+            part = line.recv(65536)
+            assert part, f"the service hung up after {answer!r}"
+            answer += part
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/events", "/runs", "/nowhere"])
+def test_a_websocket_is_refused_at_once(service: Service, path: str) -> None:
+    answer = upgrade(service, path)
+    assert answer.startswith(b"HTTP/1.1 404 "), answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "no_websocket"
+
+
+@pytest.mark.parametrize("path", ["/roots/home/list?path=a%00b", "/runs?state=%00", "/runs/r-%00", "/models/a%00"])
+def test_a_zero_byte_is_called_so(service: Service, path: str) -> None:
+    answer = service.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "zero_byte"), answer.text
+
+
 BODIES = (
     f"POST {API}/runs",
     f"POST {API}/runs/uploads/cancel",

@@ -68,17 +68,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    wire = request.headers.get("atelier-wire")
-    if wire is not None and wire not in {str(WIRE_VERSION), str(WIRE_VERSION - 1)}:
-        problem = RefusedInput(
-            "wire_version",
-            f"This service speaks wire version {WIRE_VERSION}, and the caller {wire[:10]}.",
-            hint="Install matching versions; after an upgrade, start the platform again.",
-        )
-        log.warning("Refused a caller of wire version %r at %s.", wire[:10], request.url.path[:200])
-        return await _atelier_error(request, problem)
-    if "\0" in request.url.path or "%00" in request.url.query:
-        return await _http_error(request, HTTPException(404))
+    refusal = _refusal(request)
+    if refusal is not None:
+        return await _atelier_error(request, refusal)
     try:
         await authenticate(request)
     except AtelierError as problem:
@@ -88,6 +80,23 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
     if is_json and length.isdecimal() and int(length[:18]) > MOST_BYTES:
         return await _http_error(request, HTTPException(413))
     return await call_next(request)
+
+
+def _refusal(request: Request) -> AtelierError | None:
+    """Why no handler could take a request, whoever sends it."""
+    wire = request.headers.get("atelier-wire")
+    if wire is not None and wire not in {str(WIRE_VERSION), str(WIRE_VERSION - 1)}:
+        log.warning("Refused a caller of wire version %r at %s.", wire[:10], request.url.path[:200])
+        return RefusedInput(
+            "wire_version",
+            f"This service speaks wire version {WIRE_VERSION}, and the caller {wire[:10]}.",
+            hint="Install matching versions; after an upgrade, start the platform again.",
+        )
+    if "\0" in request.url.path or "%00" in request.url.query:
+        return RefusedInput("zero_byte", "The address holds a zero byte, and no name has one.", hint="Leave it out.")
+    if request.headers.get("upgrade", "").lower() == "websocket":  # else events would go to one who waits for an answer
+        return NotFound("no_websocket", "This service has no WebSockets.", hint="Read /events as server-sent events.")
+    return None
 
 
 async def _atelier_error(request: Request, problem: Exception) -> Response:
