@@ -115,3 +115,22 @@ def test_what_a_frozen_agent_had_not_read_is_told(service: Service, tmp_path: Pa
     run = service.wait(run_id, patience_s=90)
     assert run.state == "cancelled"
     assert any("had not read yet" in text for text in run.warnings), run.warnings
+
+
+def test_what_was_lost_with_an_agent_that_alone_held_it_is_told(service: Service, tmp_path: Path) -> None:
+    run_id = service.submit(harmed(tmp_path, HARMS["removed"] + "; time.sleep(60)"))
+    service.wait_log(run_id, "before 2")
+    wait_for(lambda: not (service.attempt_folder(run_id) / "run/spool").exists(), "the spool to go")
+    (agent,) = service.agents(run_id)
+    os.kill(agent, signal.SIGKILL)
+    run = service.wait(run_id)
+    assert run.state == "lost"
+    assert service.log(run_id).startswith("before 0\nbefore 1\nbefore 2\n")
+    assert any(text.startswith("The file log in the run's spool was cut short") for text in run.warnings), run.warnings
+
+
+def test_a_work_whose_log_has_no_name_is_no_silent_one(service: Service, tmp_path: Path) -> None:
+    lines = "\n".join(["for n in range(35):", "        print('alive', flush=True)", "        time.sleep(0.2)"])
+    run = service.finish(harmed(tmp_path, f"{HARMS['unlinked']}\n    {lines}"), stall_timeout_s=4)
+    assert run.state == "succeeded", run
+    assert service.log(run.id).count("alive") == 35
