@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from atelier.bundle.archive import PlannedFile, write_archive
+from atelier.errors import RefusedInput
 from atelier.wire import API, page_token
-from tests.service_driver import SETTINGS, Service, service_over
+from tests.service_driver import SETTINGS, Service, service_over, write
 
 # -- page tokens --------------------------------------------------------------------------------------------------
 FORGED: dict[str, dict[str, Any]] = {
@@ -154,6 +155,57 @@ def test_a_model_whose_files_cannot_be_kept_is_not_published(service: Service) -
         assert http.post(f"{API}/models", json=body | {"card": {"x": 1}}).status_code == 500
         assert [model["version"] for model in http.get(f"{API}/models/kept").json()["items"]] == [1]
         assert http.post(f"{API}/models", json=body | {"card": {"x": 2}}).json()["version"] == 3
+
+
+# -- runs that reach for what is not theirs -------------------------------------------------------------------------
+def test_links_that_a_run_puts_into_its_record_are_not_followed(service: Service, tmp_path: Path) -> None:
+    """Its log and its folder of artifacts lead elsewhere: there nothing is read, and nothing is written."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "secret").write_text("a secret of the account\n" * 10)
+    code = f"""
+        import pathlib, shutil, time, atelier
+        record = pathlib.Path({str(service.home / "blobs/runs")!r}, atelier.current_run().id)
+        print("first line", flush=True)
+        chunk = record / "attempts/1/log/000000000000000"
+        while not chunk.exists():
+            time.sleep(0.05)
+        chunk.unlink()
+        chunk.symlink_to({str(tmp_path / "secret")!r})
+        (record / "attempts/1/log.txt").symlink_to({str(tmp_path / "secret")!r})
+        (record / "artifacts").symlink_to({str(tmp_path / "elsewhere")!r})
+        open("o.txt", "w").write("mine")
+        print("last line", flush=True)
+    """
+    run = service.finish(write(tmp_path / "code", train__py=code))
+    assert run.state == "succeeded", service.log(run.id)
+    assert "secret" not in service.log(run.id)
+    assert service.content(run.id, "o.txt") == b"mine"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "../../../../tmp", "nowhere"])
+def test_a_work_in_another_folder_is_refused(service: Service, tmp_path: Path, folder: str) -> None:
+    run = service.run(service.submit(write(tmp_path, train__py="print(1)")))
+    work = {"kind": "script", "target": "train.py", "folder": folder}
+    with pytest.raises(RefusedInput) as caught:
+        service.client.submit({"work": work, "bundle": run.spec.bundle, "machine": "tiny"})
+    assert caught.value.code == "bad_folder"
+
+
+def test_an_attempt_cannot_end_as_running(service: Service, tmp_path: Path) -> None:
+    code = """
+        import http.client, json, os, pathlib, socket, atelier
+        attempt = pathlib.Path(os.environ["ATELIER_RUN_DIR"]).parent
+        line = http.client.HTTPConnection("atelier")
+        line.sock = socket.socket(socket.AF_UNIX)
+        line.sock.connect(json.loads((attempt / "orders.json").read_text())["service"]["socket"])
+        token = (attempt / "token").read_text().strip()
+        headers = {"Authorization": f"run {token}", "Content-Type": "application/json"}
+        line.request("POST", "/services/atelier/api/v1/agent/finish", json.dumps({"state": "running"}), headers)
+        print(line.getresponse().read().decode())
+    """
+    run = service.finish(write(tmp_path, train__py=code))
+    assert "An attempt can't end as 'running'." in service.log(run.id), service.log(run.id)
 
 
 # -- bundles that grow --------------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ class AttemptManager:
     def finish(self, agent: AgentCaller, report: FinishReport) -> Run:
         """The attempt's end, once; a second report changes nothing but a record that the first one left as it was."""
         if not report.state.is_final:
-            raise RefusedInput("not_final", f"An attempt can't end as {report.state!r}.")
+            raise RefusedInput("not_final", f"An attempt can't end as {report.state.value!r}.")
         run = self.store.runs.get(agent.run_id)
         if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
             self.write_record(run.id)
