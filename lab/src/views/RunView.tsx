@@ -117,7 +117,7 @@ function isSaidAlready(run: Run): boolean {
 }
 
 function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
-  const { run, store, live, now } = props;
+  const { run, data, store, live, now } = props;
   const words = [isSaidAlready(run) ? '' : run.message, run.hint].filter(Boolean).join(' ');
   const place = run.state === 'queued' ? queueText(run.queue_position) : '';
   return (
@@ -133,9 +133,7 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
           </span>
         </h3>
         <div className="at-head-actions">
-          {run.spec.work.kind === 'notebook' && run.started_at !== null && (
-            <CopyBack run={run.id} artifact={null} whole />
-          )}
+          {data.artifacts?.some(one => one.kind === 'notebook') && <CopyBack run={run.id} artifact={null} whole />}
           {live && run.desired !== 'cancelled' && (
             <AskingButton question="Stop this run?" yes="Cancel run" no="Keep it" act={() => store.cancel()}>
               Cancel
@@ -235,9 +233,12 @@ function ErrorCard(props: { report: ErrorReport }): JSX.Element {
         {report.message && `: ${report.message}`}
       </p>
       {place.some(Boolean) && <p className="at-quiet">{place.filter(Boolean).join(' · ')}</p>}
-      <pre className="at-trace" tabIndex={0} aria-label="Traceback">
-        {report.traceback}
-      </pre>
+      <details className="at-fold">
+        <summary>Traceback</summary>
+        <pre className="at-trace" tabIndex={0} aria-label="Traceback">
+          {report.traceback}
+        </pre>
+      </details>
     </div>
   );
 }

@@ -97,7 +97,17 @@ describe('a run', () => {
     expect(card.getByText(/<b>bad<\/b>/)).toBeTruthy();
     expect(card.getByText('cell 4 · train.ipynb · line 7')).toBeTruthy();
     expect(card.getByText('line <script>')).toBeTruthy();
+    expect(card.getByText('line <script>').closest('details')?.open).toBe(false);
     expect(document.querySelector('script')).toBeNull();
+  });
+
+  it('offers its executed notebook when there is one', async () => {
+    const open = { name: 'Open a copy of the executed notebook' };
+    const page = await showRun(makeRun());
+    expect(screen.queryByRole('button', open)).toBeNull();
+    act(() => page.tell('artifact', { run: ID, artifact: makeArtifact('train.ipynb', { kind: 'notebook' }) }));
+    await settle();
+    expect(screen.getByRole('button', open)).toBeTruthy();
   });
 
   it('is cancelled after a question, and not by Escape', async () => {
