@@ -14,7 +14,7 @@ import pytest
 
 from atelier.errors import Conflict
 from atelier.records import REASON_TEXT, Reason, Run
-from tests.cli_driver import notebook
+from tests.cli_driver import notebook, wait_for
 from tests.service_driver import SETTINGS, Service, service_over, write
 
 SLEEP = "import time\nprint('begun', flush=True)\ntime.sleep(60)\n"
@@ -191,6 +191,18 @@ def test_a_cancelled_run_stays_cancelled(service: Service, stopping: dict[str, s
         service.client.remove(busy)
     service.client.cancel(busy, now=True)
     assert service.wait(busy).state == "cancelled"
+
+
+def test_now_ends_the_storing_of_files_too(service: Service, tmp_path: Path) -> None:
+    """The work has ended by itself and left thousands of files; what is stored by then stays."""
+    run_id = service.submit(write(tmp_path, train__py="for n in range(6000):\n    open(f'{n:04}.txt', 'w').write('x')"))
+    wait_for(lambda: service.run(run_id).artifacts > 5, "files to be stored")
+    service.client.cancel(run_id, now=True)
+    run = service.wait(run_id, patience_s=20)
+    assert 5 < run.artifacts < 6000
+    assert [warning for warning in run.warnings if "were not kept: it was cancelled" in warning], run.warnings
+    assert len(service.artifacts(run_id)) == run.artifacts
+    assert service.content(run_id, "0000.txt") == b"x"
 
 
 # -- limits of time -----------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ class Attempt:
         self.heart.start()
         self.shipper.start()
         result = self._guarded()
+        self.delivery.is_hurried = self.stopper.is_late.is_set
         self.stopper.done.set()
         return self._end(result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Delivery:
 
     def __init__(self, link: Link, place: Place, heart: Heart, shipper: Shipper) -> None:
         self._link, self._place, self._heart, self._shipper = link, place, heart, shipper
+        self.is_hurried: Callable[[], bool] = lambda: False
+        """Whether the user waits for the end, and for no more files."""
 
     def note(self, result: Result) -> dict[str, Any]:
         """Write the end to disk before the service is told; a full disk only costs the one who would take over."""
@@ -74,7 +77,11 @@ class Delivery:
             )
         if left.unkept:
             self._heart.warn(_words_on(left.unkept))
-        for path in left.paths:
+        for number, path in enumerate(left.paths):
+            if self.is_hurried():
+                words = "files that the run wrote were not kept: it was cancelled while they were stored."
+                self._heart.warn(f"{len(left.paths) - number} {words}")
+                return
             self._keep(self._place.work / path, path)
 
     def _keep(self, path: Path, name: str) -> None:

@@ -27,6 +27,8 @@ class Stopper:
     def __init__(self, place: Place, family: Family) -> None:
         self.order: str | None = None
         self.done = threading.Event()
+        self.is_late = threading.Event()
+        """The first order came when the work had ended by itself, and leaves no time for what is still being done."""
         self._place, self._family = place, family
         self._work: Work | None = None
         self._deadline = float("inf")
@@ -41,6 +43,8 @@ class Stopper:
     def stop(self, order: str, grace_s: float) -> None:
         """Stop the work within ``grace_s``; nothing when it has ended."""
         if self.done.is_set():
+            if self.order is None and grace_s <= 0:
+                self.is_late.set()
             return
         with self._lock:
             is_first = self.order is None
