@@ -63,7 +63,7 @@ def age(service: Service, key: str, by_s: float) -> None:
     """Let a blob be older."""
     assert isinstance(service.blobs, FilesystemBlobs)
     then = time.time() - by_s
-    os.utime(service.blobs.path(key), (then, then))
+    os.utime(service.blobs.root / key, (then, then))
 
 
 # -- removal ------------------------------------------------------------------------------------------------------
