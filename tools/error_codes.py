@@ -18,7 +18,7 @@ MEANING = {
     "Unreachable": ("The run service, the hub or a data root does not answer", 5, "503"),
     "Conflict": ("Its state does not allow this", 1, "409"),
     "Unavailable": ("A library, a tool or a device is missing", 1, "501"),
-    "InternalError": ("A defect or a broken disk on our side", 1, "500"),
+    "InternalError": ("A defect, or a full or broken disk, on our side", 1, "500 or 507"),
 }
 FAMILIES = {**{name: name for name in MEANING}, "OverBudget": "RefusedInput"}
 VARIABLE = {"what": ("image", "machine")}

@@ -34,7 +34,13 @@ STATUS: dict[type[AtelierError], int] = {
     Unreachable: 503,
     InternalError: 500,
 }
-_SPECIAL_STATUS = {"unauthenticated": 401, "bundle_too_large": 413, "too_large": 413, "bad_page_token": 400}
+_SPECIAL_STATUS = {
+    "unauthenticated": 401,
+    "bundle_too_large": 413,
+    "too_large": 413,
+    "bad_page_token": 400,
+    "disk_full": 507,
+}
 _BY_STATUS = {status: kind for kind, status in STATUS.items()} | {
     400: RefusedInput,
     401: NotAllowed,

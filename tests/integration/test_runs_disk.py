@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import time
@@ -45,6 +46,25 @@ def test_an_upload_is_received_in_the_home_and_a_cut_one_leaves_nothing(place: S
     wait_for(lambda: not received(place), "the rest of a cut upload to go")
     with place.http as http:
         assert http.put(f"{API}/uploads/{'0' * 64}", content=b"other bytes").status_code == 422
+    assert received(place) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "a file"])
+def test_a_folder_for_uploads_that_was_removed_is_made_again(place: Service, replaced: bool) -> None:
+    shutil.rmtree(place.home / "run/uploads")
+    if replaced:
+        (place.home / "run/uploads").write_text("in the way")
+    digest = hashlib.sha256(b"again").hexdigest()
+    with place.http as http:
+        assert http.put(f"{API}/uploads/{digest}", content=b"again").status_code == 201
+    assert stat.S_IMODE((place.home / "run/uploads").stat().st_mode) == 0o700
+
+
+def test_a_file_in_the_place_of_the_folder_for_uploads_does_not_keep_a_service_from_starting(place: Service) -> None:
+    place.kill()
+    shutil.rmtree(place.home / "run/uploads")
+    (place.home / "run/uploads").write_text("in the way")
+    place.start()
     assert received(place) == []
 
 

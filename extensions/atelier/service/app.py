@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
 
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
 from atelier.service.bodies import MOST_BYTES, BodyLimit
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service, authenticate
+from atelier.service.troubles import disk_full, trouble_of
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
 
 log = logging.getLogger("atelier.service")
@@ -40,6 +42,8 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(AtelierError, _atelier_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _trouble)
+    app.add_exception_handler(DatabaseError, _trouble)
     app.add_exception_handler(Exception, _defect)
     app.add_api_route(f"{PREFIX}/healthz", _healthz, include_in_schema=False)
     app.add_api_route(f"{PREFIX}/readyz", _readyz, include_in_schema=False)
@@ -75,6 +79,8 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
         await authenticate(request)
     except AtelierError as problem:
         return await _atelier_error(request, problem)
+    except (OSError, DatabaseError) as problem:
+        return await _trouble(request, problem)
     is_json = request.headers.get("content-type", "").startswith("application/json")
     length = request.headers.get("content-length", "0")
     if is_json and length.isdecimal() and int(length[:18]) > MOST_BYTES:
@@ -134,6 +140,17 @@ async def _http_error(request: Request, problem: Exception) -> Response:
     return JSONResponse(error_body(error), status_code=problem.status_code, headers=problem.headers)
 
 
+async def _trouble(request: Request, problem: Exception) -> Response:
+    """The answer to a full disk or a damaged database, told in a line of the log; all else is a defect."""
+    service: Service = request.app.state.service
+    told = await asyncio.to_thread(trouble_of, problem, service.store, service.blobs)
+    if told is None:
+        raise problem
+    cause = problem.orig if isinstance(problem, DatabaseError) else problem
+    log.error("%s %s: %s (%s)", request.method, request.url.path[:200], told.message, cause)
+    return await _atelier_error(request, told)
+
+
 async def _defect(request: Request, problem: Exception) -> Response:
     """The answer to a defect of ours; uvicorn logs its traceback, and ends the connection."""
     error = InternalError("internal", "The service failed at this; its log says why.", hint="Try again.")
@@ -146,7 +163,13 @@ async def _healthz() -> Response:
 
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
-    await asyncio.to_thread(service.store.leases.held)
+    try:
+        await asyncio.to_thread(service.store.leases.held)
+    except (OSError, DatabaseError) as problem:
+        return await _trouble(request, problem)
+    full = await asyncio.to_thread(disk_full, service.store, service.blobs)
+    if full is not None:
+        return JSONResponse(error_body(full), status_code=503)
     return PlainTextResponse("ok")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
+from sqlalchemy.exc import DBAPIError
 
 from atelier.bundle.archive import bundle_reader
 from atelier.errors import NotAllowed, RefusedInput, Unavailable
@@ -22,13 +24,15 @@ from atelier.service.feed import Event, Feed, metrics_event
 from atelier.service.housekeeping import is_uploaded
 from atelier.service.manager import CURRENT
 from atelier.service.models import ModelManager
-from atelier.service.store import Outcome, Store, hash_token
+from atelier.service.store import Outcome, Store, hash_token, is_disk_full
 from atelier.service.store.lifecycle import stale_attempt
 from atelier.service.streams import Streams
 from atelier.settings import Catalog, Limits
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import checked_path, upload_key
 from atelier.works.finding import parameters_source, script_argv
+
+log = logging.getLogger("atelier.service")
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class AttemptManager:
     def ended(self, agent: AgentCaller) -> None:
         """The work has ended, and its limits with it; the agent delivers what it left."""
         self._live(agent)
-        self.store.runs.work_ended(agent.run_id, agent.n)
+        self.store.reserve.use(lambda: self.store.runs.work_ended(agent.run_id, agent.n))
 
     def heartbeat(
         self,
@@ -189,8 +193,21 @@ class AttemptManager:
         usage: Mapping[str, float],
         warnings: Sequence[str],
     ) -> tuple[str, float] | None:
-        """A sign of life; the order to stop and the seconds there are for it, or None."""
-        stop = self.store.streams.heartbeat(agent.run_id, agent.n, progress=progress, usage=usage, warnings=warnings)
+        """A sign of life; the order to stop and the seconds there are for it, or None.
+
+        On a full disk only one that has an order to hear is noted.
+        """
+
+        def note() -> tuple[str, float] | None:
+            key = agent.run_id, agent.n
+            return self.store.streams.heartbeat(*key, progress=progress, usage=usage, warnings=warnings)
+
+        try:
+            stop = note()
+        except DBAPIError as problem:
+            if not is_disk_full(problem) or self.store.runs.ordered_stop(agent.run_id, agent.n) is None:
+                raise
+            stop = self.store.reserve.use(note)
         self.feed.touch(agent.owner)
         return stop
 
@@ -281,18 +298,47 @@ class AttemptManager:
         if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
             self.write_record(run.id)
             return run
-        self.streams.compose(agent.run_id, agent.n)
-        self.blobs.write(
-            RunPaths(run.id).result(agent.n), json.dumps(report.model_dump(mode="json"), indent=1).encode()
-        )
+        is_composed = self.compose(agent.run_id, agent.n)
+        told = json.dumps(report.model_dump(mode="json"), indent=1).encode()
+        self.store.reserve.use(lambda: self.blobs.write(RunPaths(run.id).result(agent.n), told))
         outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
-        run = self.store.runs.finish(agent.run_id, agent.n, outcome)
-        self.write_record(run.id)
+        run = self.store.reserve.use(lambda: self.store.runs.finish(agent.run_id, agent.n, outcome))
+        if is_composed:
+            self.write_record(run.id)
         self.feed.touch(agent.owner)
         return run
 
+    def compose(self, run_id: str, n: int) -> bool:
+        """Make the streams of an ended attempt one object each; whether the disk had room for that.
+
+        An attempt ends without it, for its end makes room; until `catch_up` its streams are read as they came.
+        """
+        return self._unless_full(lambda: self.streams.compose(run_id, n), run_id)
+
+    def catch_up(self, run_id: str) -> None:
+        """Do for an ended run what a crash or a full disk has put off."""
+        for attempt in self.store.runs.get(run_id).attempts:
+            self.streams.compose(run_id, attempt.n)
+        self.write_record(run_id)
+
     def write_record(self, run_id: str) -> None:
-        """Bring ``run.json`` up to date; one at a time, so that what was read last is what stands there."""
+        """Bring ``run.json`` up to date; one at a time, so that what was read last is what stands there.
+
+        A full disk puts it off: the run itself has moved on.
+        """
+        self._unless_full(lambda: self._write_record(run_id), run_id)
+
+    def _unless_full(self, work: Callable[[], object], run_id: str) -> bool:
+        try:
+            work()
+        except (OSError, DBAPIError) as problem:
+            if not is_disk_full(problem):
+                raise
+            log.warning("The record of %s waits for room: %s", run_id, problem)
+            return False
+        return True
+
+    def _write_record(self, run_id: str) -> None:
         with self._records:
             run = self.store.runs.get(run_id)
             self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())

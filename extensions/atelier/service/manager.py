@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from atelier.local.catalog import availability
 from atelier.quantities import utcnow
 from atelier.records import RUN_ID, Run, RunSpec, Source
 from atelier.service.callers import Caller
+from atelier.service.scratch import scratch_file
 from atelier.service.store import NewRun, Store
 from atelier.settings import Catalog, Image, Limits, Machine, may_use
 from atelier.storage import BlobStore, RunPaths
@@ -152,7 +152,7 @@ class RunManager:
             )
         with (
             self.blobs.open(upload) as source,
-            tempfile.NamedTemporaryFile(suffix=".tar.zst", dir=self.scratch) as copy,
+            scratch_file(self.scratch, suffix=".tar.zst") as copy,
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
@@ -162,14 +162,15 @@ class RunManager:
     def cancel(self, run_id: str, *, now: bool) -> Run:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""
         grace_s = 0.0 if now else CANCEL_GRACE_S
-        return self.store.runs.cancel(run_id, stop_at=utcnow() + timedelta(seconds=grace_s))
+        stop_at = utcnow() + timedelta(seconds=grace_s)
+        return self.store.reserve.use(lambda: self.store.runs.cancel(run_id, stop_at=stop_at))
 
     def remove(self, run: Run) -> None:
         """Forget a final run and all its blobs, also the upload of its code; models made by it stay.
 
         The housekeeper sweeps once more: this may be cut off after its first step, or somebody write meanwhile.
         """
-        self.store.runs.remove(run.id)
+        self.store.reserve.use(lambda: self.store.runs.remove(run.id))
         self.blobs.delete(RunPaths(run.id).root)
         with self._guard(run.owner):
             if not self.store.removals.uses_bundle(run.owner, run.spec.bundle):

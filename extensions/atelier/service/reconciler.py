@@ -20,7 +20,7 @@ from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
-from atelier.service.store import Outcome, Quota, Store
+from atelier.service.store import Outcome, Quota, Store, is_disk_full
 from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
 
@@ -53,6 +53,8 @@ class Reconciler:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _is_full: bool = False
+    _is_full_told: bool = False
     _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
 
@@ -82,7 +84,9 @@ class Reconciler:
 
     async def step(self) -> None:
         """One pass over everything; what fails for one run, or in one part, keeps no other back."""
+        self._is_full = False
         for part in (
+            self._refill,
             self._finish_submits,
             self._watch_live,
             self._expire_queue,
@@ -93,12 +97,26 @@ class Reconciler:
             self._recovery.tidy,
         ):
             await self._apart(part(), part.__name__)
+        self._is_full_told = self._is_full
 
     async def _apart(self, work: Coroutine[Any, Any, None], what: str) -> None:
         try:
             await work
-        except Exception:
-            log.exception("%s failed; the next pass tries again.", what)
+        except Exception as problem:
+            if is_disk_full(problem):
+                self._tell_full(problem, what)
+            else:
+                log.exception("%s failed; the next pass tries again.", what)
+
+    def _tell_full(self, problem: Exception, what: str) -> None:
+        """Tell the log of a full disk once, not for each run in each pass."""
+        self._is_full = True
+        if not self._is_full_told:
+            self._is_full_told = True
+            log.error("A disk is full: %s failed, and is tried again in each pass. %s", what, problem)
+
+    async def _refill(self) -> None:
+        await asyncio.to_thread(self.store.reserve.refill)
 
     async def _expire_leases(self) -> None:
         await asyncio.to_thread(self.store.leases.expire, utcnow())
@@ -141,9 +159,9 @@ class Reconciler:
             await self.backend.start(launch)
         except OSError as problem:
             log.exception("Attempt %s/%s could not be started.", *launch.key)
+            reason = Reason.DISK_FULL if is_disk_full(problem) else Reason.START_FAILED
             await self._finish(
-                launch.key,
-                Outcome(AttemptState.FAILED, Reason.START_FAILED, f"The run could not be started: {problem}."),
+                launch.key, Outcome(AttemptState.FAILED, reason, f"The run could not be started: {problem}.")
             )
 
     # -- live attempts --------------------------------------------------------------------------------------------
@@ -202,9 +220,11 @@ class Reconciler:
         await asyncio.to_thread(lambda: self.store.runs.stop(*key, why, stop_at=stop_at))
 
     async def _finish(self, key: Key, outcome: Outcome) -> None:
-        await asyncio.to_thread(self.attempts.streams.compose, *key)
-        run = await asyncio.to_thread(self.store.runs.finish, *key, outcome)
-        await asyncio.to_thread(self.attempts.write_record, key.run_id)
+        is_composed = await asyncio.to_thread(self.attempts.compose, *key)
+        finish = self.store.runs.finish
+        run = await asyncio.to_thread(self.store.reserve.use, lambda: finish(*key, outcome))
+        if is_composed:
+            await asyncio.to_thread(self.attempts.write_record, key.run_id)
         self.feed.touch(run.owner)
         await self.backend.clean(key)
 
@@ -225,7 +245,7 @@ class Reconciler:
             return
         self._records_due = now + grace
         for run_id in await asyncio.to_thread(self.store.runs.unrecorded, now - grace):
-            await self._apart(asyncio.to_thread(self.attempts.write_record, run_id), f"the record of {run_id}")
+            await self._apart(asyncio.to_thread(self.attempts.catch_up, run_id), f"the record of {run_id}")
 
     def attempt_ended(self, run_id: str, n: int) -> None:
         """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""

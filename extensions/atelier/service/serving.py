@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import tempfile
@@ -37,7 +36,9 @@ from atelier.service.handlers.context import Service
 from atelier.service.housekeeping import Housekeeper
 from atelier.service.manager import RunManager
 from atelier.service.models import ModelManager
+from atelier.service.orphaned import refuse_orphaned
 from atelier.service.reconciler import Reconciler
+from atelier.service.scratch import clear_scratch
 from atelier.service.store import Store
 from atelier.service.streams import Streams
 from atelier.settings import load_settings
@@ -93,7 +94,7 @@ async def serve(plan: Plan) -> None:
     with _only_one(run_folder, takes_over=not plan.embedded), _sockets(plan, run_folder) as (path, sockets):
         token_file = private_token(make_private(plan.home / "secrets") / "service_user_token")
         idle = _Idle(time.monotonic())
-        shutil.rmtree(run_folder / "uploads", ignore_errors=True)  # what a service that was killed was receiving
+        clear_scratch(run_folder / "uploads")  # what a service that was killed was receiving
         service = assemble(plan, path, token_file.read_text().strip(), idle)
         server = server_of(service)
         with _note(run_folder / "service.json", plan, path, token_file):
@@ -120,8 +121,9 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     """All parts of a service over a home; opens the store and brings its schema up to date."""
     home = plan.home
     settings = load_settings(home / "atelier.yaml")
-    store = Store(settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}")
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
+    url = settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}"
+    store = Store(url, lambda: refuse_orphaned(blobs, url))
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = LiveCatalog(settings, home)
     scratch = make_private(home / "run" / "uploads")
@@ -271,9 +273,13 @@ def make_private(folder: Path) -> Path:
     Raises
     ------
     RefusedInput
-        ``not_private``: it belongs to another account.
+        ``not_private``: it belongs to another account. ``not_a_folder``.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as problem:
+        words = f"{folder} can't be a folder: there is a file in its place, or above it."
+        raise RefusedInput("not_a_folder", words, hint="Move it away, or give another ATELIER_HOME.") from problem
     if folder.stat().st_uid != os.getuid():
         raise RefusedInput("not_private", f"{folder} belongs to another account.", hint="Give another ATELIER_HOME.")
     if folder.stat().st_mode & 0o077:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from atelier.errors import RefusedInput
 from atelier.records import Attempt, Run
 from atelier.service.chunks import Chunks, StreamKey
+from atelier.service.scratch import scratch_file
 from atelier.service.store import Store, parse_points
 from atelier.service.store.streams import Point
 from atelier.storage import BlobStore
@@ -93,7 +93,7 @@ class Streams:
         self.store.streams.fold(run_id)
 
     def _compose(self, key: StreamKey, size: int) -> None:
-        with tempfile.NamedTemporaryFile(prefix="compose-", dir=self.scratch) as copy:
+        with scratch_file(self.scratch, prefix="compose-") as copy:
             for part in self.pieces(key, 0, size):
                 copy.write(part)
             copy.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
 from atelier.service.handlers.context import Parts, User
 from atelier.service.housekeeping import is_uploaded
+from atelier.service.scratch import scratch_file
 from atelier.storage.paths import upload_key
 
 router = APIRouter()
@@ -48,7 +48,7 @@ async def _receive(
     request: Request, service: Parts, *, owner: str, sha256: str, limit: int, code: str
 ) -> dict[str, int]:
     digest, size = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile(prefix="upload-", dir=service.scratch) as stream:
+    with scratch_file(service.scratch, prefix="upload-") as stream:
         async for part in request.stream():
             size += len(part)
             if size > limit:

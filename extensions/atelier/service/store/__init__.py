@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from atelier.service.store.database import Database, told_database_errors
 from atelier.service.store.files import ArtifactStore, ModelStore
 from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
 from atelier.service.store.removals import RemovalStore
+from atelier.service.store.reserve import Reserve, is_disk_full
 from atelier.service.store.runs import RunStore
 from atelier.service.store.streams import StreamStore, parse_points
 from atelier.service.store.submits import NewRun
@@ -25,6 +28,7 @@ __all__ = [
     "Wait",
     "hash_token",
     "holder_of",
+    "is_disk_full",
     "parse_points",
 ]
 
@@ -33,17 +37,18 @@ class Store:
     """All parts of the store over one database; the schema is brought up to date when it is opened.
 
     Thread-safe: each call takes its own connection. A second service on the same database is kept off by the service's
-    own lock, not by the store.
+    own lock, not by the store. ``on_new`` may refuse to make the tables of a new database, by raising.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_new: Callable[[], None] = lambda: None) -> None:
         with told_database_errors(url):
             self.database = Database(url)
             try:
-                migrate(self.database)
+                migrate(self.database, on_new)
             except BaseException:
                 self.database.close()
                 raise
+        self.reserve = Reserve(self.database.folder / "reserve" if self.database.folder is not None else None)
         self.runs = RunStore(self.database)
         self.queue = Queue(self.database)
         self.leases = LeaseStore(self.database)

@@ -34,6 +34,8 @@ class Database:
         self.url = url
         self.engine = _sqlite(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.folder = _folder_of(url) if self.is_sqlite else None
+        """Where its file lies; None when it has none here."""
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
 
     @contextmanager
@@ -77,13 +79,18 @@ def next_change(connection: Connection) -> int:
 
 
 def _sqlite(url: str) -> Engine:
-    path = make_url(url).database
-    if path and path != ":memory:":
-        refuse_network_disk(Path(path).parent)
+    folder = _folder_of(url)
+    if folder is not None:
+        refuse_network_disk(folder)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _folder_of(url: str) -> Path | None:
+    path = make_url(url).database
+    return Path(path).parent if path and path != ":memory:" else None
 
 
 def _set_pragmas(connection: Any, record: object) -> None:
@@ -132,20 +139,28 @@ def file_system_of(folder: Path) -> str:
     return kind
 
 
+def database_damage(problem: DatabaseError, url: str) -> InternalError | None:
+    """Says that the file of a database is damaged, when that is what an error tells."""
+    if getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return None
+    path = make_url(url).database
+    return InternalError(
+        "database_damaged",
+        f"The database file {path} is damaged (SQLite: {problem.orig}).",
+        hint=f"Stop the service, move the file and what begins with its name ({path}-wal …) away, and put a backup in "
+        "its place. To begin with no runs and models instead, move those in the blob store away as well.",
+    )
+
+
 @contextmanager
 def told_database_errors(url: str) -> Iterator[None]:
     """Turn a database that can't be opened, or whose file is damaged, into one clear error."""
     try:
         yield
     except DatabaseError as problem:
-        if getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            path = make_url(url).database
-            raise InternalError(
-                "database_damaged",
-                f"The database file {path} is damaged (SQLite: {problem.orig}).",
-                hint=f"Move it and what begins with its name ({path}-wal …) away, and put a backup in its place, or "
-                "nothing, to begin with no runs.",
-            ) from problem
+        damage = database_damage(problem, url)
+        if damage is not None:
+            raise damage from problem
         raise InternalError(
             "database_unusable",
             f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -16,8 +17,10 @@ from atelier.service.store.database import Database
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database, on_new: Callable[[], None] = lambda: None) -> None:
     """Apply the migrations that a database lacks, all in one transaction.
+
+    ``on_new`` is called before the tables of a new database are made; what it raises leaves none.
 
     Raises
     ------
@@ -32,6 +35,8 @@ def migrate(database: Database) -> None:
         if revision == scripts.get_current_head():
             return
         _refuse_newer(scripts, revision, database.url)
+        if revision is None:
+            on_new()
         _upgrade(config, connection)
 
 

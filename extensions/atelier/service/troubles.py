@@ -1,0 +1,49 @@
+"""Troubles of the machine that a user can do something about, as clear errors: a full disk, a damaged database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy.exc import DatabaseError
+
+from atelier.errors import AtelierError, InternalError
+from atelier.quantities import format_bytes
+from atelier.service.store import Store, is_disk_full
+from atelier.service.store.database import database_damage
+from atelier.service.store.reserve import free_bytes
+from atelier.storage import BlobStore, FilesystemBlobs
+
+FULL_BYTES = 256 << 10
+"""A disk with less free room than this is told as full."""
+
+
+def trouble_of(problem: BaseException, store: Store, blobs: BlobStore) -> AtelierError | None:
+    """The error to answer instead of a defect; None for what is one."""
+    if is_disk_full(problem):
+        return disk_full(store, blobs) or _unknown_full(problem)
+    return database_damage(problem, store.database.url) if isinstance(problem, DatabaseError) else None
+
+
+def disk_full(store: Store, blobs: BlobStore) -> AtelierError | None:
+    """Says which of the service's own disks is full; None when none is."""
+    for folder in _folders(store, blobs):
+        free = free_bytes(folder)
+        if free < FULL_BYTES:
+            return _full(f"The disk of the run service is full: {format_bytes(free)} are free at {folder}.")
+    return None
+
+
+def _folders(store: Store, blobs: BlobStore) -> Iterable[Path]:
+    places = [store.database.folder, blobs.root if isinstance(blobs, FilesystemBlobs) else None]
+    return [folder for folder in places if folder is not None and folder.is_dir()]
+
+
+def _unknown_full(problem: BaseException) -> AtelierError:
+    name = getattr(problem, "filename", None)
+    return _full(f"A disk of the run service is full{f' at {name}' if isinstance(name, str) else ''}.")
+
+
+def _full(message: str) -> AtelierError:
+    hint = "Make room there: remove ended runs ('atelier rm'), cancel the one that fills it, or delete other files."
+    return InternalError("disk_full", message, hint=hint)
