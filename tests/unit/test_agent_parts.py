@@ -185,8 +185,25 @@ def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_full_disk_costs_lines_and_no_run() -> None:
     log = LogFile(Path("/dev/full"), 100)
     log.write(b"0123")
-    assert log.dropped_bytes == 4
+    assert (log.dropped_bytes, log.lost_bytes) == (0, 0), "it waits"
+    log.write(b"4567")
     log.close()
+    assert (log.dropped_bytes, log.lost_bytes) == (0, 8)
+    assert not Path("/dev/.full-room").exists()
+
+
+def test_a_log_that_no_room_is_left_for_keeps_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atelier.agent.logfile.LEFT_PART", 1)
+    monkeypatch.setattr("atelier.agent.logfile.LEFT_BYTES", 1 << 62)
+    log = LogFile(tmp_path / "log", 10**7)
+    for number in range(100_000):
+        log.line(str(number))
+    assert (tmp_path / "log").read_bytes() == b""
+    log.close()
+    kept = (tmp_path / "log").read_text().splitlines()
+    assert kept[-1] == "99999"
+    assert len(kept) > 10_000
+    assert log.lost_bytes + (tmp_path / "log").stat().st_size == sum(len(f"{number}\n") for number in range(100_000))
 
 
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:

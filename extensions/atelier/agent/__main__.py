@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atelier.agent.attempt import Attempt
 from atelier.agent.place import Place
+from atelier.agent.tight import speak_or_not
 from atelier.errors import AtelierError
 from atelier.local.processes import adopt_orphans
 
@@ -17,6 +18,7 @@ def main(argv: list[str]) -> int:
     lock = place.take_lock()
     if lock is None:
         return 0
+    speak_or_not()
     with lock:
         adopt_orphans()
         attempt = Attempt(place)

@@ -35,6 +35,7 @@ from atelier.agent.surroundings import (
     work_environment,
     write_params,
 )
+from atelier.agent.tight import until_room
 from atelier.agent.works import ProcessWork, Work
 from atelier.bundle.archive import unpack_bundle
 from atelier.errors import AtelierError, Unavailable
@@ -59,7 +60,7 @@ class Attempt:
 
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
-        self.place.make()
+        until_room(self.place.make)
         end_with_folder(self.place, self.family.end)
         try:
             self._take_orders()
@@ -219,15 +220,17 @@ class Attempt:
 
     def _end(self, result: Result) -> int:
         self.family.end()
+        self.log.close()
         if self.log.dropped_bytes:
             self.heart.warn(f"{self.log.dropped_bytes} bytes of the log were left out: it reached its limit.")
-        self.log.close()
+        if self.log.lost_bytes:
+            self.heart.warn(f"{self.log.lost_bytes} bytes of the log were lost: the disk was full.")
         self.delivery.run(self.delivery.note(result))
         return PREEMPTED_EXIT_CODE if result.state == "preempted" else 0 if result.state == "succeeded" else 1
 
     def deliver(self) -> int:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
-        self.place.make()
+        until_room(self.place.make)
         end_with_folder(self.place, self.family.end)
         orders = until_answered(lambda: self.link.get("/delivery"), lambda: False) or {}
         self.shipper.limit(int(orders["artifact_bytes"]))

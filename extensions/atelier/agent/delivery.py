@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from atelier.agent.link import Link
 from atelier.agent.outcome import Result
 from atelier.agent.outputs import readable, written
 from atelier.agent.place import Place, write_whole
-from atelier.agent.retrying import until_answered
+from atelier.agent.retrying import LET_GO_S, until_answered
 from atelier.agent.shipper import Shipper
 from atelier.errors import AtelierError
 
@@ -42,7 +44,10 @@ class Delivery:
     def run(self, result: dict[str, Any]) -> None:
         """Deliver everything, and the end last; returns when the service has it, or takes no more of this attempt."""
         self._call("/ended", {})
-        self._keep_written()
+        if result.get("reason") == "disk_full":
+            self._make_room()
+        else:
+            self._keep_written()
         self._keep_event_file()
         self._shipper.drain()
         self._heart.settle()
@@ -50,6 +55,14 @@ class Delivery:
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
         until_answered(lambda: self._link.post(path, body), self._heart.is_stale.is_set)
+
+    def _make_room(self) -> None:
+        """Keep what can be kept soon, then remove what filled the disk: nothing else of the run could be told."""
+        patience = threading.Timer(LET_GO_S, self._heart.is_let_go.set)
+        patience.daemon = True
+        patience.start()
+        self._keep_written()
+        shutil.rmtree(self._place.work, ignore_errors=True)
 
     def _keep_event_file(self) -> None:
         """Keep the metrics as a TensorBoard event file too; the metrics themselves are safe without it."""

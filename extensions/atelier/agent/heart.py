@@ -16,7 +16,7 @@ from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.progress import ProgressMeter
-from atelier.agent.retrying import LET_GO_S
+from atelier.agent.retrying import AWAY, LET_GO_S
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.2
@@ -79,8 +79,9 @@ class Heart:
             is_last = is_settling and len(self._warnings) <= MOST_WARNINGS
             try:
                 self._beat(now=time.monotonic(), is_due=is_settling)
-            except Unreachable:
-                is_last, pause_s = False, HEARTBEAT_S
+            except Unreachable as problem:
+                is_let_go = self.is_let_go.is_set() and problem.code != AWAY
+                is_last, pause_s = is_settling and is_let_go, HEARTBEAT_S
             except AtelierError as problem:
                 if problem.code in OVER:
                     self.over()

@@ -51,7 +51,10 @@ class Stopper:
             self.order = self.order or order
             self._deadline = min(self._deadline, time.monotonic() + max(0.0, grace_s))
         if is_first:
-            write_control(self._place, order)
+            try:
+                write_control(self._place, order)
+            except OSError as problem:  # a full disk; the signal comes all the same
+                print(f"The code can't be told to stop: {problem}", flush=True)
             threading.Thread(target=self._carry_out, name="stop", daemon=True).start()
 
     def _carry_out(self) -> None:
