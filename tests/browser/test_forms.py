@@ -188,7 +188,8 @@ def test_submit_watch_reload_and_a_dead_kernel(lab: Lab, page: Page) -> None:
     epochs = form.get_by_role("textbox", name="epochs")
     epochs.fill("three")
     error = form.locator(".tf-wrong .tf-error")
-    expect(error).to_contain_text("wrong_type")
+    expect(error).to_have_text("'epochs' takes int, and 'three' is str. Give a value like 2.")
+    expect(form.get_by_role("radio", name="8 GPUs").locator("xpath=ancestor::label")).to_contain_text("8 × NVIDIA GPU")
     expect(epochs).to_have_attribute("aria-invalid", "true")
     expect(submit).to_be_disabled()
     assert violations(page, FORM) == []
@@ -243,7 +244,7 @@ def test_the_training_form_in_the_dark(lab: Lab, page: Page) -> None:
     form = lab.run(page)
     expect(form.get_by_role("radio", name="cpu-small")).to_be_checked()
     form.get_by_role("textbox", name="rate").fill("fast")
-    expect(form.locator(".tf-wrong .tf-error")).to_contain_text("wrong_type")
+    expect(form.locator(".tf-wrong .tf-error")).to_contain_text("'rate' takes float")
     lab.picture(form, "train-form-Dark")
     assert violations(page, FORM) == []
 
@@ -299,6 +300,8 @@ def test_export_with_proof_and_download(browser: Browser, pytorch_python: Path, 
         expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first.locator(".at-card")).to_contain_text(
             "version 1"
         )
+        size = page.locator(".jp-NotebookPanel:visible .at-card").get_by_role("link").inner_text()
+        expect(form).to_contain_text(f"{size.partition('(')[2].rstrip(')')} in all.")
         lab.picture(form, "export-form-Light")
         assert violations(page, FORM) == []
         with page.expect_download() as download:

@@ -15,7 +15,7 @@ from atelier.widgets import DataBrowser, TrainForm
 from atelier.widgets.browsing import Browsing, code_for
 from atelier.widgets.exporting import as_error as export_error
 from atelier.widgets.exporting import rows_of
-from atelier.widgets.training import Training, as_error, as_field, read_values
+from atelier.widgets.training import Training, as_error, as_field, as_machine, read_values
 from atelier.widgets.training import code_for as submit_code
 from atelier.works.parameters import Parameter
 
@@ -213,6 +213,11 @@ def test_parity_rows_name_the_format_once_and_latency_where_it_was_measured() ->
         ("onnx", "1", 2.0, "equal"),
         ("", "1, time 3", None, None),
     ]
+
+
+def test_a_machine_is_told_with_the_names_that_people_say() -> None:
+    machine = {"name": "gpu-2", "cpu": 4, "accelerators": {"nvidia.com/gpu": 2}}
+    assert as_machine(machine) == {"name": "gpu-2", "cpu": 4, "accelerators": {"NVIDIA GPU": 2}}
 
 
 def test_a_refused_export_shows_its_numbers() -> None:

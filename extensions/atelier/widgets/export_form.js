@@ -149,7 +149,7 @@ function download(report) {
 
 function parity(rows) {
   const small = value => (value === null ? '–' : Number(value) === 0 ? '0' : Number.isFinite(Number(value)) ? Number(value).toExponential(1) : String(value));
-  const ms = value => (value === null ? '' : value < 10 ? value.toPrecision(2) : value.toFixed(1));
+  const ms = value => (value === null ? '' : value >= 100 ? value.toFixed(0) : value === 0 ? '0' : value.toPrecision(3));
   const share = value => (value === null ? '–' : value === 1 ? '100 %' : `${(value * 100).toFixed(2)} %`);
   const columns = ['Format', 'Batch', 'Max. difference', 'Relative', 'Same label', 'Model, ms', 'Export, ms', 'Size', ''];
   const body = rows.map(row =>

@@ -9,6 +9,7 @@ from typing import Any
 from atelier.errors import AtelierError
 from atelier.exporters import FORMATS, ModelPackage, Step, export, formats_of
 from atelier.exporters.formats import make_source
+from atelier.exporters.package import package_files
 
 _DEFAULT_FORMATS = ("onnx",)
 
@@ -74,13 +75,13 @@ def as_error(problem: AtelierError) -> dict[str, Any]:
 
 
 def report_of(package: ModelPackage) -> dict[str, Any]:
-    """What the page shows of a package: one row per format and batch size."""
+    """What the page shows of a package: one row per format and batch size; ``size_bytes`` is that of all its files."""
     formats = package.report["formats"]
     return {
         "name": package.name,
         "version": package.version,
         "folder": str(package.folder),
-        "size_bytes": sum(report["size_bytes"] for report in formats.values()),
+        "size_bytes": sum(path.stat().st_size for _, path in package_files(package.folder)),
         "rows": [row for name, report in formats.items() for row in rows_of(name, report)],
     }
 

@@ -248,7 +248,7 @@ function render({ model, el }) {
       if (!found) return true;
       found.box.classList.add('tf-wrong');
       if (found.input.tagName !== 'DIV') found.input.setAttribute('aria-invalid', 'true');
-      found.box.querySelector('.tf-error')?.replaceChildren(error.message, error.hint ? ` ${error.hint}` : '', ' ', h('code', { class: 'af-code' }, error.code));
+      found.box.querySelector('.tf-error')?.replaceChildren(h('span', { title: error.code }, error.message, error.hint ? ` ${error.hint}` : ''));
       return false;
     });
     parts.message.replaceChildren(...rest.map(error => problem(error)));

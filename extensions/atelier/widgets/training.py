@@ -13,6 +13,7 @@ from atelier.client import Client
 from atelier.data.entries import iso_moment
 from atelier.errors import AtelierError, RefusedInput
 from atelier.handle import RunHandle
+from atelier.local.catalog import accelerator_name
 from atelier.submission import (
     BUNDLE_LIMIT_BYTES,
     Order,
@@ -69,7 +70,7 @@ class Training:
         named = named_place(find_work(self.work, Path.cwd()))
         default = catalog.get("default") or {}
         images = [dict(entry) for entry in catalog["images"]]
-        machines = [dict(entry) for entry in catalog["machines"]]
+        machines = [as_machine(entry) for entry in catalog["machines"]]
         return {
             "images": images,
             "machines": machines,
@@ -111,6 +112,12 @@ class Training:
             raise RefusedInput(first["code"], first["message"], hint=first["hint"], detail=first["detail"])
         client = Client.find()
         return RunHandle(client, send(client, prepare(self.work, params, Order(**_given(order)))))
+
+
+def as_machine(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A machine of the catalog, its accelerators by the names that people say."""
+    counts = (entry.get("accelerators") or {}).items()
+    return {**entry, "accelerators": {accelerator_name(kind): count for kind, count in counts}}
 
 
 def as_field(parameter: Parameter) -> dict[str, Any]:
