@@ -7,6 +7,7 @@ import { kernelsPlugin } from './kernels';
 import { panelPlugin } from './panel';
 import { resultsPlugin } from './results';
 import { submitPlugin } from './submit';
+import { themesPlugin } from './themes';
 import { trustPlugin } from './trust';
 import { viewsPlugin } from './views';
 
@@ -18,6 +19,7 @@ const plugins: JupyterFrontEndPlugin<any>[] = [
   viewsPlugin,
   panelPlugin,
   submitPlugin,
+  themesPlugin,
   trustPlugin,
   resultsPlugin,
   kernelsPlugin
