@@ -1,7 +1,7 @@
 /** The plugin of the side panel, of runs in tabs, of the status bar's item and of the notes when a run ends. */
 
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette, MainAreaWidget } from '@jupyterlab/apputils';
+import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { ReactWidget } from '@jupyterlab/ui-components';
 
@@ -10,7 +10,7 @@ import { isRunId } from './model/ids';
 import type { Run } from './model/records';
 import { tellEnd } from './notices';
 import { CATEGORY, CommandIDs, IAtelier } from './tokens';
-import { HostContext } from './views/host';
+import { HostContext, type Host } from './views/host';
 import { StatusItem } from './views/StatusItem';
 import { RunsPanel, RunTab } from './widgets';
 
@@ -18,7 +18,8 @@ const ID_ARGUMENT = {
   type: 'object',
   properties: {
     id: { type: 'string', description: 'Id of the run' },
-    name: { type: 'string', description: 'Its name' }
+    name: { type: 'string', description: 'Its name' },
+    activate: { type: 'boolean', description: 'Whether to bring it to the front', default: true }
   },
   required: ['id']
 } as const;
@@ -42,7 +43,13 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
     );
     app.shell.add(panel, 'left', { rank: 700 });
     restorer?.add(panel, panel.id);
-    addCommands(app, atelier, panel);
+    const tabs = new WidgetTracker<MainAreaWidget<RunTab>>({ namespace: 'atelier-run-tabs' });
+    addCommands(app, atelier, panel, tabs);
+    void restorer?.restore(tabs, {
+      command: CommandIDs.openRun,
+      args: tab => ({ id: tab.content.runId, name: tab.title.label, activate: false }),
+      name: tab => tab.content.runId
+    });
     palette?.addItem({ command: CommandIDs.showRuns, category: CATEGORY });
     statusBar?.registerStatusItem('@jupyterhub-atelier/lab:runs', {
       item: statusItem(app, atelier),
@@ -54,7 +61,9 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-function addCommands(app: JupyterFrontEnd, atelier: IAtelier, panel: RunsPanel): void {
+type Tabs = WidgetTracker<MainAreaWidget<RunTab>>;
+
+function addCommands(app: JupyterFrontEnd, atelier: IAtelier, panel: RunsPanel, tabs: Tabs): void {
   app.commands.addCommand(CommandIDs.showRuns, {
     label: 'Show Atelier Runs',
     caption: 'Show your background runs',
@@ -80,24 +89,29 @@ function addCommands(app: JupyterFrontEnd, atelier: IAtelier, panel: RunsPanel):
     describedBy: { args: ID_ARGUMENT },
     execute: args => {
       if (isRunId(args['id'])) {
-        openTab(app, atelier, args['id'], typeof args['name'] === 'string' ? args['name'] : args['id']);
+        const name = typeof args['name'] === 'string' ? args['name'] : args['id'];
+        const tab =
+          tabs.find(one => one.content.runId === args['id']) ?? openTab(app, tabs, atelier.host(), args['id'], name);
+        if (args['activate'] !== false) {
+          app.shell.activateById(tab.id);
+        }
+        return tab;
       }
+      return undefined;
     }
   });
 }
 
-function openTab(app: JupyterFrontEnd, atelier: IAtelier, id: Run['id'], name: string): void {
-  const known = [...app.shell.widgets('main')].find(widget => widget.id === `atelier-${id}`);
-  if (!known) {
-    const tab = new MainAreaWidget({ content: new RunTab(id, atelier.host()) });
-    tab.id = `atelier-${id}`;
-    tab.title.label = name;
-    tab.title.caption = `Run ${id}`;
-    tab.title.icon = runIcon;
-    tab.title.closable = true;
-    app.shell.add(tab, 'main');
-  }
-  app.shell.activateById(`atelier-${id}`);
+function openTab(app: JupyterFrontEnd, tabs: Tabs, host: Host, id: Run['id'], name: string): MainAreaWidget<RunTab> {
+  const tab: MainAreaWidget<RunTab> = new MainAreaWidget({ content: new RunTab(id, host, () => tab.dispose()) });
+  tab.id = `atelier-${id}`;
+  tab.title.label = name;
+  tab.title.caption = `Run ${id}`;
+  tab.title.icon = runIcon;
+  tab.title.closable = true;
+  app.shell.add(tab, 'main', { activate: false });
+  void tabs.add(tab);
+  return tab;
 }
 
 function statusItem(app: JupyterFrontEnd, atelier: IAtelier): ReactWidget {

@@ -154,7 +154,8 @@ export class RunsPanel extends ReactWidget {
 export class RunTab extends ReactWidget {
   constructor(
     readonly runId: string,
-    private readonly host: Host
+    private readonly host: Host,
+    private readonly removed: () => void
   ) {
     super();
     this.addClass('at-root');
@@ -164,7 +165,7 @@ export class RunTab extends ReactWidget {
   protected render(): JSX.Element {
     return (
       <HostContext.Provider value={this.host}>
-        <RunView id={this.runId} />
+        <RunView id={this.runId} onRemoved={this.removed} />
       </HostContext.Provider>
     );
   }

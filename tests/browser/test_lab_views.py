@@ -31,10 +31,16 @@ LISTED = """view => [...view.querySelectorAll('dt')].map(name => {
     range.selectNodeContents(node);
     const box = node.getBoundingClientRect();
     const lines = [...range.getClientRects()].map(line => line.top);
-    return {text: node.textContent, x: box.x, y: box.y, right: box.right, bottom: box.bottom, lines: new Set(lines).size};
+    const {x, y, right, bottom} = box;
+    return {text: node.textContent, x, y, right, bottom, lines: new Set(lines).size};
   });
   return [left, right];
 })"""
+IS_KEPT = """async id => {
+  const {values} = await window.jupyterapp.serviceManager.workspaces.list();
+  const tab = `atelier-run-tabs:${id}`;
+  return values.some(({data}) => data[tab] && data['layout-restorer:data']?.main.current === tab);
+}"""
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .at-root"
 TRAINS = """
 import time
@@ -249,6 +255,37 @@ def test_names_and_values_of_lists_stand_side_by_side_in_an_output(lab: Lab, pag
         assert abs(value["y"] - name["y"]) < 2, (name, value)
         assert value["x"] >= name["right"], (name, value)
     assert violations(page, OUTPUT) == []
+
+
+def test_a_run_in_a_tab_fills_it_and_comes_back_after_a_reload_until_it_is_deleted(lab: Lab, page: Page) -> None:
+    lab.open(page, "bad.ipynb")
+    run = ask(lab, "api/v1/runs?state=failed&limit=1")["items"][0]["id"]
+    page.evaluate("id => { window.jupyterapp.commands.execute('atelier:open-run', {id, name: 'bad'}) }", run)
+    tab = page.locator(f"#atelier-{run}")
+    expect(state(tab)).to_have_text("Failed")
+    log = tab.get_by_role("log", name="Text of the log")
+    expect(log).to_be_visible()
+    bottom = tab.evaluate("node => node.getBoundingClientRect().bottom")
+    assert 0 <= bottom - log.evaluate("node => node.getBoundingClientRect().bottom") < 60
+    lab.picture(tab, "tab")
+    wait_for(lambda: page.evaluate(IS_KEPT, run), "the layout with the tab to be kept")
+    page.reload()
+    expect(state(tab)).to_have_text("Failed", timeout=60_000)
+    tab.get_by_role("button", name="Delete").click()
+    tab.get_by_role("group").get_by_role("button", name="Delete").click()
+    expect(tab).to_have_count(0)
+    assert run not in {one["id"] for one in ask(lab, "api/v1/runs")["items"]}
+
+
+def test_a_theme_is_picked_while_the_system_is_followed(lab: Lab, page: Page) -> None:
+    lab.open(page, "bad.ipynb")
+    command(page, "apputils:adaptive-theme")
+    page.wait_for_function("() => window.jupyterapp.commands.isToggled('apputils:adaptive-theme')")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    page.evaluate("() => { window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}) }")
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", "JupyterLab Dark")
+    assert not page.evaluate("() => window.jupyterapp.commands.isToggled('apputils:adaptive-theme')")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
 
 
 def test_a_dead_service_is_told_and_found_again_and_the_run_went_on(lab: Lab, page: Page) -> None:
