@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -154,3 +155,18 @@ def test_a_log_that_fills_the_disk_leaves_its_run_to_be_cancelled(small: Service
     wait_for(lambda: not small.attempt_folder(run_id).exists(), "the attempt's place to be free")
     small.client.remove(run_id)
     wait_for(lambda: ready(small) == (200, "ok"), "room", timeout_s=60)
+
+
+def test_a_model_can_be_removed_from_a_full_disk(small: Service) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    files = [{"path": "weights", "size_bytes": 7, "sha256": digest}]
+    with small.http as http:
+        assert http.put(f"{API}/uploads/{digest}", content=b"weights").status_code == 201
+        assert http.post(f"{API}/models", json={"name": "m", "card": {}, "files": files}).status_code == 201
+        weight = fill(small)
+        try:
+            answer = http.delete(f"{API}/models/m/versions/1")
+            assert answer.status_code == 204, answer.text
+            assert http.get(f"{API}/models/m").status_code == 404
+        finally:
+            weight.unlink()

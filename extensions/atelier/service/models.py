@@ -132,7 +132,7 @@ class ModelManager:
         self._forget(owner, name, model.version)
 
     def _forget(self, owner: str, name: str, version: int) -> None:
-        self.store.models.remove(owner, name, version)
+        self.store.reserve.use(lambda: self.store.models.remove(owner, name, version))
         self.blobs.delete(model_key(owner, name, version))
 
 
