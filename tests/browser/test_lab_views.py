@@ -307,11 +307,13 @@ def test_a_dead_service_is_told_and_found_again_and_the_run_went_on(lab: Lab, pa
     panel.get_by_role("button", name="Try now").click()
     expect(panel.get_by_text("The run service does not answer.")).to_have_count(0)
     expect(state(panel)).to_have_text("Running")
+    expect(page.get_by_test_id("atelier-status")).to_contain_text("1 running")
     done = newest(lab)["progress"]["done"]
     wait_for(lambda: newest(lab)["progress"]["done"] > done, "more progress after the service's death")
     panel.get_by_role("button", name="Cancel").click()
     panel.get_by_role("button", name="Cancel run").click()
     expect(state(panel)).to_have_text("Cancelled")
     assert newest(lab)["state"] == "cancelled"
+    expect(page.get_by_test_id("atelier-status")).to_have_text("No active runs")
     # what the page asked for while nobody could answer
     lab.troubles[:] = [trouble for trouble in lab.troubles if "503" not in trouble]
