@@ -464,7 +464,7 @@ def test_a_service_over_postgresql(postgresql_url: str, tmp_path: Path) -> None:
         failed = place.finish(write(tmp_path / "odd", train__py="print('a\\0b')\nraise ValueError('c\\0d')"))
         assert (failed.state, failed.reason) == ("failed", "code_error")
         assert failed.message.startswith("ValueError: c\ufffdd")
-        assert place.get("/runs/r-a%00").status_code == 404
+        assert place.get("/runs/r-a%00").status_code == 422
         assert place.get("/runs?page=a%00").status_code in {400, 404}
         (tmp_path / "long/gate").touch()
         assert place.wait(run_id).state == "succeeded"
