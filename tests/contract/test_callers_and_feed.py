@@ -157,11 +157,11 @@ def points(run: str, step: int, count: int, *names: str) -> Event:
     return metrics_event(run, [Point(name, step + n, 0.5, 1.0) for n in range(count) for name in named])
 
 
-def after_a_stall(store: Store, *passed: tuple[str, Event]) -> list[tuple[str, Any]]:
-    """What a watcher is told, by type and data, who read nothing while these events of runs passed by."""
+def after_a_stall(store: Store, *passed: tuple[str, Event], longest_s: float = 0.5) -> list[tuple[str, Any]]:
+    """What a watcher is told in ``longest_s``, by type and data, who read nothing while these events passed by."""
 
     async def watch() -> list[tuple[str, Any]]:
-        feed = Feed(store, longest_s=0.5)
+        feed = Feed(store, longest_s=longest_s)
         feed.bind(asyncio.get_running_loop())
         stream = feed.watch("ann#1", None, None)
         await first(stream, 1)
@@ -211,7 +211,7 @@ def test_many_artifacts_are_read_anew(store: Store) -> None:
         ("r-a", Event("artifact", {"run": "r-a", "artifact": {"path": f"{n}.txt"}})) for n in range(MOST_EVENTS + 1)
     ]
     assert after_a_stall(store, *passed) == [("resync", {})]
-    assert len(after_a_stall(store, *passed[:-1])) == MOST_EVENTS
+    assert len(after_a_stall(store, *passed[:-1], longest_s=3.0)) == MOST_EVENTS
 
 
 async def until_the_end(reader: asyncio.StreamReader) -> int:
