@@ -75,7 +75,7 @@ def test_a_killed_service_is_replaced_and_its_run_goes_on(there: Terminal) -> No
     wait_for(lambda: there.json("logs", run_id)["text"], "the first line of the run")
     first = service_pid(there.home)
     stop_service(there.home, signal.SIGKILL)
-    done = there.type("logs", "-f", run_id)
+    done = there.type("logs", "-f", run_id, timeout_s=90)
     assert (done.code, done.out) == (0, "0\n1\n2\n3\n4\n5\n"), done
     assert service_pid(there.home) != first
 
