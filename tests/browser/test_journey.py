@@ -134,6 +134,7 @@ def fails_in_the_background(ann: Visitor, records: Records) -> RunPane:
     shown = pane.root.get_by_role("group", name="Error")
     expect(shown).to_contain_text(f"{error['kind']}: {error['message']}")
     assert error["message"] == "the third line is wrong"
+    shown.locator("summary").click()
     assert COLOURS.sub("", error["traceback"]).strip() == shown.locator("pre").inner_text().strip()
     assert "atelier" not in error["traceback"]
     return pane
