@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -170,18 +169,8 @@ def store(source: Path, url: str) -> None:
 def _store_below(reader: io.BufferedReader, root: str, *names: str) -> None:
     """Store at a path in which nothing may be a link: the service gives one that has none."""
     *folders, name = names
-    part = f".part-{secrets.token_hex(8)}"
-    with below.held_folder(Path(root), folders) as folder:
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
-            with os.fdopen(descriptor, "wb") as stream:
-                shutil.copyfileobj(reader, stream, 1 << 20)
-                stream.flush()
-                os.fsync(stream.fileno())
-            below.put_in_place(folder, part, name)
-        finally:
-            with contextlib.suppress(FileNotFoundError):  # it is in its place
-                os.unlink(part, dir_fd=folder)
+    with below.held_folder(Path(root), folders) as folder, below.replacement(folder, name) as stream:
+        shutil.copyfileobj(reader, stream, 1 << 20)
 
 
 @contextlib.contextmanager

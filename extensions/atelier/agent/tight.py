@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
+from atelier.local.disk import is_full
+
 LOOK_S = 1.0
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-def is_full(problem: OSError) -> bool:
-    """Whether an error says that a disk is full."""
-    return problem.errno in _FULL
 
 
 def until_room(write: Callable[[], object]) -> None:

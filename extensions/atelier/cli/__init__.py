@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from atelier.cli.output import Output
 from atelier.cli.parser import build_parser, parse
 from atelier.errors import AtelierError, InternalError, RefusedInput
+from atelier.local.disk import is_full
 
 INTERRUPTED = 130
 
@@ -78,11 +78,6 @@ def _version(output: Output) -> int:
 
 def _disk_error(problem: OSError) -> AtelierError:
     what = f"{problem.strerror or problem}" + (f": {problem.filename}" if problem.filename else "")
-    hint = (
-        "Free some space, then try again."
-        if problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        else "Look at the path and its permissions."
-    )
-    return InternalError(
-        "disk_full" if problem.errno in {errno.ENOSPC, errno.EDQUOT} else "system_error", f"{what}.", hint=hint
-    )
+    if is_full(problem):
+        return InternalError("disk_full", f"{what}.", hint="Free some space, then try again.")
+    return InternalError("system_error", f"{what}.", hint="Look at the path and its permissions.")

@@ -8,13 +8,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+PART = ".part-"
+"""Names that begin so are not finished."""
+
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # a folder above may be one that can be passed, not listed
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -69,6 +74,28 @@ def open_file(folder: int, name: str) -> BinaryIO:
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "it is no plain file", name)
     return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def new_part(folder: int) -> Iterator[str]:
+    """A name for what is not finished in a folder that is held; nothing has it afterwards."""
+    part = f"{PART}{secrets.token_hex(8)}"
+    try:
+        yield part
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it is in its place; of two links to one file both stay
+            os.unlink(part, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def replacement(folder: int, name: str) -> Iterator[BinaryIO]:
+    """A stream whose content has a name in a folder that is held, whole and durable, when the block ends well."""
+    with new_part(folder) as part:
+        with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=folder), "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        put_in_place(folder, part, name)
 
 
 def put_in_place(folder: int, part: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from atelier.errors import AtelierError, InternalError
 from atelier.quantities import format_bytes
 from atelier.service.store import Store, is_disk_full
 from atelier.service.store.database import database_damage
-from atelier.service.store.reserve import free_bytes
 from atelier.storage import BlobStore, FilesystemBlobs
 
 FULL_BYTES = 256 << 10
@@ -28,7 +28,7 @@ def trouble_of(problem: BaseException, store: Store, blobs: BlobStore) -> Atelie
 def disk_full(store: Store, blobs: BlobStore) -> AtelierError | None:
     """Says which of the service's own disks is full; None when none is."""
     for folder in _folders(store, blobs):
-        free = free_bytes(folder)
+        free = shutil.disk_usage(folder).free
         if free < FULL_BYTES:
             return _full(f"The disk of the run service is full: {format_bytes(free)} are free at {folder}.")
     return None

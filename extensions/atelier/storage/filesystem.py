@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -12,13 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from atelier.local.below import held_folder, made_folder, open_file, put_in_place
+from atelier.local.below import PART, held_folder, made_folder, new_part, open_file, put_in_place, replacement
 from atelier.storage.base import BlobStore, checked_key
-
-PART = ".part-"
-"""Names that begin so are not finished; an agent's `store` uses the same."""
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FilesystemBlobs(BlobStore):
@@ -42,12 +36,8 @@ class FilesystemBlobs(BlobStore):
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
         *folders, name = _names(key)
-        with made_folder(self.root, folders) as folder, _new_part(folder) as part:
-            with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=folder), "wb") as stream:
-                fill(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            put_in_place(folder, part, name)
+        with made_folder(self.root, folders) as folder, replacement(folder, name) as stream:
+            fill(stream)
 
     def open(self, key: str) -> BinaryIO:
         *folders, name = _names(key)
@@ -97,7 +87,7 @@ class FilesystemBlobs(BlobStore):
         with (
             held_folder(self.root, source_folders) as there,
             made_folder(self.root, folders) as folder,
-            _new_part(folder) as part,
+            new_part(folder) as part,
         ):
             try:
                 os.link(source_name, part, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
@@ -144,17 +134,6 @@ def _names(key: str) -> list[str]:
 
 def _is_part(name: str) -> bool:
     return name.rpartition("/")[2].startswith(PART)
-
-
-@contextlib.contextmanager
-def _new_part(folder: int) -> Iterator[str]:
-    """A name for what is not finished; nothing has it afterwards."""
-    part = f"{PART}{secrets.token_hex(8)}"
-    try:
-        yield part
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # it is in its place; of two links to one file both stay
-            os.unlink(part, dir_fd=folder)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from atelier.errors import AtelierError, Conflict, NotAllowed, RefusedInput, Unavailable
 from atelier.hub.site import HOST, Ports, Site, free_port, is_free, login_name
 from atelier.local import processes
+from atelier.local.disk import is_full
 from atelier.local.logs import log_tail
 from atelier.settings import Settings, load_settings
 from atelier.up.programs import programs_of
@@ -60,7 +61,7 @@ def main(port: int, home: Path) -> int:
 def explain(problem: OSError, home: Path) -> str:
     """What the disk said, in one line with what to do."""
     place = problem.filename or home
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(problem):
         return f"The disk of {place} is full: free some space, or choose another disk with ATELIER_HOME=."
     if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         why = "it lies on a read-only disk" if problem.errno == errno.EROFS else "permission denied"

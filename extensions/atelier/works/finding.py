@@ -201,7 +201,7 @@ def _is_folder(read: Read, name: str) -> bool:
     except IsADirectoryError:
         return True
     except (FileNotFoundError, NotADirectoryError):
-        pass
+        return False
     return False
 
 

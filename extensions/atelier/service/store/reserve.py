@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from atelier.local.disk import is_full
+
 RESERVE_BYTES = 8 << 20
 PART_BYTES = 1 << 20
 """What is given away at once: the work that fills the disk takes some of it, too."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _POSTGRES_FULL = "53100"
 
@@ -29,13 +30,7 @@ def is_disk_full(problem: BaseException) -> bool:
     if isinstance(problem, DBAPIError):
         code, state = getattr(problem.orig, "sqlite_errorcode", None), getattr(problem.orig, "sqlstate", None)
         return code in _SQLITE_FULL or state == _POSTGRES_FULL
-    return isinstance(problem, OSError) and problem.errno in _FULL
-
-
-def free_bytes(folder: Path) -> int:
-    """How much of a folder's disk this account may still use."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
+    return isinstance(problem, OSError) and is_full(problem)
 
 
 class Reserve:
@@ -71,7 +66,7 @@ class Reserve:
         """Free a part of what is held; False when there is nothing, or the disk is not the full one."""
         with self._lock:
             size = self._size()
-            if self._path is None or size == 0 or free_bytes(self._path.parent) > 2 * PART_BYTES:
+            if self._path is None or size == 0 or shutil.disk_usage(self._path.parent).free > 2 * PART_BYTES:
                 return False
             os.truncate(self._path, max(0, size - PART_BYTES))
             return True
@@ -82,7 +77,7 @@ class Reserve:
             if self._path is None or self._size() >= RESERVE_BYTES:
                 return
             with contextlib.suppress(OSError):  # somebody took the room meanwhile; the next pass tries again
-                if free_bytes(self._path.parent) > 3 * RESERVE_BYTES // 2:
+                if shutil.disk_usage(self._path.parent).free > 3 * RESERVE_BYTES // 2:
                     descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
                     try:
                         os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
