@@ -18,21 +18,13 @@ from typing import Any
 
 import httpx
 import nbformat
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.cli_driver import stop_service
 
 ROOT = Path(__file__).resolve().parent.parent
 AXE = ROOT / "lab" / "node_modules" / "axe-core" / "axe.min.js"
 LABEXTENSION = ROOT / "lab" / "dist"
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 TOKEN = "a-token-of-the-tests"
 PICTURES = Path(os.environ.get("ATELIER_TEST_HOME") or tempfile.gettempdir()) / "pictures"
 
@@ -174,15 +166,6 @@ def browser_page(browser: Browser, lab: Lab) -> Iterator[Page]:
     )
     yield page
     context.close()
-
-
-@contextmanager
-def running_browser() -> Iterator[Browser]:
-    """Debian's Chromium where it is, else playwright's own."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 def _note(lab: Lab, trouble: str) -> None:

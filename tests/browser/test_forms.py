@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.lab_driver import TOKEN, Lab, browser_page, running_browser, running_lab, start_service, violations
+from tests.lab_driver import TOKEN, Lab, browser_page, running_lab, start_service, violations
 
 FORM = ".jp-NotebookPanel:not(.lm-mod-hidden) .af-root"
 THEMES = ("JupyterLab Light", "JupyterLab Dark")
@@ -69,13 +69,6 @@ ExportForm(Odd().eval(), torch.randn(4, 3), name="odd")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with running_lab(yaml=CATALOG) as lab:
         _fill(lab.work)
@@ -84,15 +77,6 @@ def lab() -> Iterator[Lab]:
         lab.notebook("form.ipynb", "from atelier.widgets import TrainForm\nTrainForm('train.ipynb')")
         start_service(lab)
         yield lab
-
-
-@pytest.fixture
-def page(browser: Browser, lab: Lab) -> Iterator[Page]:
-    lab.troubles.clear()
-    with browser_page(browser, lab) as page:
-        page.set_default_timeout(30_000)
-        yield page
-    assert lab.troubles == []
 
 
 def _fill(work: Path) -> None:

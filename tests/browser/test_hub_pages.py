@@ -10,7 +10,6 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.chromium import running_chromium
 from tests.hub_driver import Platform, running_platform
 
 PICTURES = Path(__file__).parent / "screenshots"
@@ -29,12 +28,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     (platform.home / "atelier.yaml").write_text(json.dumps({"catalog": {"machines": MACHINES}}))
     with running_platform(platform.folder) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 def _picture(page: Page, name: str) -> None:

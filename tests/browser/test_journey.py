@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, Locator, expect
 from tests.browser.page_driver import Records, Visitor, platform_with_images, visit, without, write_notebook
 from tests.browser.run_driver import COLOURS, RunPane, agree
 from tests.browser.work_driver import Gate, write_training
-from tests.chromium import running_chromium
 from tests.conftest import image_python
 from tests.hub_driver import Platform
 
@@ -40,12 +39,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         wrong = "text = 'x'\n\nraise ValueError('the third line is wrong')"
         write_notebook(work / "wrong.ipynb", "print('begins')", wrong)
         yield platform
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.mark.timeout(400)

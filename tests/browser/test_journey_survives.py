@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, expect
 from tests.browser.page_driver import Records, Visitor, platform_with_images, visit
 from tests.browser.run_driver import RunPane, agree
 from tests.browser.work_driver import Gate, write_steps
-from tests.chromium import running_chromium
 from tests.hub_driver import Platform, wait_for
 
 
@@ -22,12 +21,6 @@ from tests.hub_driver import Platform, wait_for
 def platform(tmp_path: Path) -> Iterator[Platform]:
     with platform_with_images(tmp_path / "s") as platform:
         yield platform
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.mark.timeout(400)

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.cli_driver import service_pid, wait_for
-from tests.lab_driver import TOKEN, Lab, browser_page, running_browser, running_lab, start_service, violations
+from tests.lab_driver import TOKEN, Lab, running_lab, start_service, violations
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -65,13 +65,6 @@ job.log(baseline_of_the_most_frequent_class_on_the_held_out_characters=0.73419, 
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with running_lab() as lab:
         lab.notebook("train.ipynb", TRAINS, parameters="epochs = 6\npause_s = 0.6")
@@ -87,15 +80,6 @@ def lab() -> Iterator[Lab]:
         lab.notebook("show.ipynb", "import atelier\natelier.widgets.RunView('last')", "atelier.widgets.RunList()")
         start_service(lab)
         yield lab
-
-
-@pytest.fixture
-def page(browser: Browser, lab: Lab) -> Iterator[Page]:
-    lab.troubles.clear()
-    with browser_page(browser, lab) as page:
-        page.set_default_timeout(30_000)
-        yield page
-    assert lab.troubles == []
 
 
 def ask(lab: Lab, path: str, *, method: str = "GET") -> Any:

@@ -11,7 +11,6 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.chromium import running_chromium
 from tests.hub_driver import Platform, running_platform, wait_for
 
 LINES = 24
@@ -27,12 +26,6 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, platform.user_home / "slow.ipynb")
         yield platform
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 def _log_in_and_start(context: BrowserContext, platform: Platform) -> Page:

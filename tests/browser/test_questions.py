@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.lab_driver import Lab, browser_page, running_browser, running_lab, start_service, violations
+from tests.lab_driver import Lab, running_lab, start_service, violations
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -20,26 +20,10 @@ ASKING = ".jp-NotebookPanel:not(.lm-mod-hidden) .at-question"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with running_lab() as lab:
         start_service(lab)
         yield lab
-
-
-@pytest.fixture
-def page(browser: Browser, lab: Lab) -> Iterator[Page]:
-    lab.troubles.clear()
-    with browser_page(browser, lab) as page:
-        page.set_default_timeout(30_000)
-        yield page
-    assert lab.troubles == []
 
 
 def begin(page: Page, index: int = 0) -> Locator:

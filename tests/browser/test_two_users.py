@@ -16,7 +16,6 @@ from atelier.wire import API
 from tests.browser.page_driver import Asked, Records, Visitor, platform_with_images, visit
 from tests.browser.run_driver import RunPane
 from tests.browser.work_driver import Gate, write_steps
-from tests.chromium import running_chromium
 from tests.hub_driver import Platform
 
 FOR_ALL = re.compile(r"/hub/(static/.*|login|logo)|/user/ann/(static|lab/extensions|lab/api/themes)/.*")
@@ -30,12 +29,6 @@ MODEL = b"a model of one line"
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with platform_with_images(tmp_path_factory.mktemp("u")) as platform:
         yield platform
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as browser:
-        yield browser
 
 
 ASKS_FOR_THE_NOTEBOOK = """async run => {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli_driver import wait_for
 from tests.service_driver import Service, service_over, write
+from tests.small_disk import small_disk
 
 WORK = """
     import pathlib, sys, time, atelier
@@ -44,13 +44,8 @@ def small() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="atl-") as home:
         blobs = Path(home) / "blobs"
         blobs.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", blobs], check=False).returncode:
-            pytest.skip("mounting a small disk needs root")
-        try:
-            with service_over(Path(home)) as place:
-                yield place
-        finally:
-            subprocess.run(["umount", "--lazy", blobs], check=True)
+        with small_disk(blobs, "8m"), service_over(Path(home)) as place:
+            yield place
 
 
 def fill(service: Service) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from atelier.wire import API, PREFIX
 from tests.cli_driver import wait_for
 from tests.service_driver import Service, service_over, write
+from tests.small_disk import small_disk
 
 FILL = """
     import time
@@ -36,14 +36,10 @@ def small() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="atl-") as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", home], check=False).returncode:
-            pytest.skip("mounting a small disk needs root")
-        try:
+        with small_disk(home, "40m"):
             (home / "service.log").symlink_to(Path(folder) / "service.log")
             with service_over(home) as place:
                 yield place
-        finally:
-            subprocess.run(["umount", "--lazy", home], check=True)
 
 
 def free(service: Service) -> int:
