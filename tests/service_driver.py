@@ -41,6 +41,9 @@ catalog:
     - {{name: whole, cpu: {len(os.sched_getaffinity(0))}, memory: 1Mi}}
     - {{name: huge, cpu: 4000, memory: 1Mi}}
 """
+IMPATIENT = SETTINGS + "limits: {patience: 2s}\n"
+"""Settings of a service whose runs don't wait for long while it fails."""
+
 NOT_PASSED = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "ATELIER_HOME", "ATELIER_IDLE_S", "ATELIER_TEST_GPUS")
 
 

@@ -147,6 +147,7 @@ class Limits(_Setting):
     artifact_size: Bytes = 10 * 2**30
     log_size: Bytes = 256 * 2**20
     install_time: Seconds = 1800.0
+    patience: Seconds = 20.0
     preview_bytes: Bytes = 32 * 10**6
     preview_time: Seconds = 5.0
 

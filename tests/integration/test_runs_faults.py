@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_driver import wait_for
-from tests.service_driver import Service, service_over, write
+from tests.service_driver import IMPATIENT, Service, service_over, write
 from tests.small_disk import small_disk
 
 WORK = """
@@ -44,7 +44,7 @@ def small() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="atl-") as home:
         blobs = Path(home) / "blobs"
         blobs.mkdir()
-        with small_disk(blobs, "8m"), service_over(Path(home)) as place:
+        with small_disk(blobs, "8m"), service_over(Path(home), settings=IMPATIENT) as place:
             yield place
 
 
@@ -129,7 +129,7 @@ def test_a_cancelled_run_waits_only_a_while_for_what_can_not_be_stored(small: Se
 @pytest.fixture(scope="module")
 def own() -> Iterator[Service]:
     """A service that is killed and started again; each test leaves it running."""
-    with service_over() as place:
+    with service_over(settings=IMPATIENT) as place:
         yield place
 
 

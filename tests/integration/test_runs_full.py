@@ -13,7 +13,7 @@ import pytest
 
 from atelier.wire import API, PREFIX
 from tests.cli_driver import wait_for
-from tests.service_driver import Service, service_over, write
+from tests.service_driver import IMPATIENT, Service, service_over, write
 from tests.small_disk import small_disk
 
 FILL = """
@@ -38,7 +38,7 @@ def small() -> Iterator[Service]:
         home.mkdir()
         with small_disk(home, "40m"):
             (home / "service.log").symlink_to(Path(folder) / "service.log")
-            with service_over(home) as place:
+            with service_over(home, settings=IMPATIENT) as place:
                 yield place
 
 

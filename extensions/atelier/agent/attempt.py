@@ -78,6 +78,7 @@ class Attempt:
     def _take_orders(self) -> None:
         self.orders = until_answered(lambda: self.link.get("/orders"), lambda: False) or {}
         self.shipper.limit(int(self.orders["limits"]["artifact_bytes"]))
+        self.heart.patience_s = float(self.orders["limits"]["patience_s"])
         if self.orders["command"]["kind"] == "notebook":
             self.shipper.name_notebook(Path(self.orders["spec"]["work"]["target"]).name)
 
@@ -234,6 +235,7 @@ class Attempt:
         end_with_folder(self.place, self.family.end)
         orders = until_answered(lambda: self.link.get("/delivery"), lambda: False) or {}
         self.shipper.limit(int(orders["artifact_bytes"]))
+        self.heart.patience_s = float(orders["patience_s"])
         if orders["notebook"]:
             self.shipper.name_notebook(orders["notebook"])
         self.family.end()

@@ -16,7 +16,7 @@ from atelier.agent.link import Link
 from atelier.agent.outcome import Result
 from atelier.agent.outputs import readable, written
 from atelier.agent.place import Place, write_whole
-from atelier.agent.retrying import LET_GO_S, until_answered
+from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper
 from atelier.errors import AtelierError
 
@@ -58,7 +58,7 @@ class Delivery:
 
     def _make_room(self) -> None:
         """Keep what can be kept soon, then remove what filled the disk: nothing else of the run could be told."""
-        patience = threading.Timer(LET_GO_S, self._heart.is_let_go.set)
+        patience = threading.Timer(self._heart.patience_s, self._heart.is_let_go.set)
         patience.daemon = True
         patience.start()
         self._keep_written()

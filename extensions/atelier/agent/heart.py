@@ -16,7 +16,7 @@ from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.progress import ProgressMeter
-from atelier.agent.retrying import AWAY, LET_GO_S
+from atelier.agent.retrying import AWAY, PATIENCE_S
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.2
@@ -46,6 +46,8 @@ class Heart:
         self.is_stale = threading.Event()
         self.is_let_go = threading.Event()
         """The user has ended the run long ago: what a failing service does not take is waited for no more."""
+        self.patience_s = PATIENCE_S
+        """How long that is."""
         self._link, self._family, self._gpus, self._on_stop = link, family, gpus, on_stop
         self._warnings: list[str] = []
         self._usage: dict[str, float] = {}
@@ -118,6 +120,6 @@ class Heart:
         del self._warnings[: len(news[1])]
         self._told = (news[0], [])
         if answer.get("stop"):
-            if float(answer["grace_s"]) < -LET_GO_S:
+            if float(answer["grace_s"]) < -self.patience_s:
                 self.is_let_go.set()
             self._on_stop(str(answer["stop"]), float(answer["grace_s"]))

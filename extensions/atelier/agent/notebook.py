@@ -26,6 +26,12 @@ from atelier.agent.place import write_whole
 
 LAUNCHER = Path(__file__).with_name("kernel_launcher.py")
 SAVE_AFTER_S = 1.0
+"""A cell that took longer than this is saved at its end."""
+
+SAVE_EVERY_S = 3.0
+SAVE_SHARE = 50
+"""A cell that goes on is saved so often when it showed something, and at most a fiftieth of the time goes into that."""
+
 READY_TIMEOUT_S = 60
 CELL_TEXT = 1_000_000
 """Characters of printed text that one cell's output keeps."""
@@ -85,6 +91,7 @@ class NotebookWork:
         self._loop = asyncio.get_running_loop()
         self._manager = self._make_manager()
         client = _Client(self._notebook, self._manager, self._folder, self._log, self._done)
+        saving = asyncio.create_task(self._save_as_it_grows(client))
         try:
             await client.async_execute(env=self._environment, cwd=str(self._folder))
         except CellExecutionError as problem:
@@ -93,7 +100,21 @@ class NotebookWork:
             return self._dead(client, kills)
         except RuntimeError as problem:
             return Result("failed", "kernel_missing", f"The notebook's kernel did not start: {problem}.")
+        finally:
+            saving.cancel()
         return Result("succeeded", exit_code=0)
+
+    async def _save_as_it_grows(self, client: _Client) -> None:
+        pause_s, shown = SAVE_EVERY_S, 0
+        while True:
+            await asyncio.sleep(pause_s)
+            if client.shown != shown:
+                began, shown = time.monotonic(), client.shown
+                try:
+                    self._save()
+                except OSError as problem:  # tried again; the last save tells the user
+                    print(f"The notebook could not be saved: {problem}", flush=True)
+                pause_s = max(SAVE_EVERY_S, SAVE_SHARE * (time.monotonic() - began))
 
     def _make_manager(self) -> AsyncKernelManager:
         specs = self._scratch / "kernels"
@@ -187,6 +208,8 @@ class _Client(NotebookClient):
             resources={"metadata": {"path": str(folder)}},
         )
         self.cell_index = self._printed = 0
+        self.shown = 0
+        """How many messages the kernel has sent that a notebook may show."""
         self._log, self._done, self._began = log, done, time.monotonic()
         self.on_cell_execute = self._begin_cell
         self.on_cell_executed = self._end_cell
@@ -209,6 +232,7 @@ class _Client(NotebookClient):
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
         """Take a message of the kernel into the notebook, and what it shows as text into the log."""
         kind, content = msg["msg_type"], msg.get("content", {})
+        self.shown += 1
         if kind == "stream":
             self._log.write(content.get("text", "").encode())
             if not self._fits(content):

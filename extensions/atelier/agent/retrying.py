@@ -18,11 +18,11 @@ LONGEST_PAUSE_S = 8.0
 AWAY = "service_away"
 """The code where nothing answers at all: other calls would not do better."""
 
-TELL_S = 20.0
-"""So long a service fails before the user is told that his run waits for it."""
+PATIENCE_S = 20.0
+"""So long a service fails before the user is told, and so long a run that he has ended still waits for it.
 
-LET_GO_S = 20.0
-"""So long after a user's order to be gone a run still waits for a failing service to store what it left."""
+The service's settings have their own.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -31,22 +31,17 @@ class Pauses:
     """Seconds to wait between tries, each pause twice the one before, up to `LONGEST_PAUSE_S`."""
 
     def __init__(self) -> None:
-        self._next_s, self._waited_s = FIRST_PAUSE_S, 0.0
+        self._next_s, self.waited_s = FIRST_PAUSE_S, 0.0
 
     def next_s(self) -> float:
         """How long to wait now."""
         pause_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_PAUSE_S)
-        self._waited_s += pause_s
+        self.waited_s += pause_s
         return pause_s
-
-    @property
-    def are_long(self) -> bool:
-        """Whether they are so many that the user is told."""
-        return self._waited_s > TELL_S
 
     def reset(self) -> None:
         """It went well: begin anew."""
-        self._next_s, self._waited_s = FIRST_PAUSE_S, 0.0
+        self._next_s, self.waited_s = FIRST_PAUSE_S, 0.0
 
 
 def until_answered(
@@ -55,10 +50,11 @@ def until_answered(
     *,
     is_let_go: Callable[[], bool] = lambda: False,
     tell: Callable[[Unreachable], object] = lambda problem: None,
+    patience_s: float = PATIENCE_S,
 ) -> Answer | None:
     """What a call answers, asked for until the service takes it; None when it isn't wanted any more.
 
-    ``tell`` gets what fails once it has failed for long, each time.
+    ``tell`` gets what fails once it has failed for longer than ``patience_s``, each time.
 
     Raises
     ------
@@ -72,7 +68,7 @@ def until_answered(
         except Unreachable as problem:
             if is_let_go() and problem.code != AWAY:
                 raise
-            if pauses.are_long:
+            if pauses.waited_s > patience_s:
                 tell(problem)
             _sleep(pauses.next_s(), lambda: is_over() or is_let_go())
     return None

@@ -99,7 +99,7 @@ class Shipper:
                 return
             if not waits:
                 pauses.reset()
-            elif pauses.are_long:
+            elif pauses.waited_s > self._heart.patience_s:
                 self._tell_wait(waits[0])
             self._wake.wait(pauses.next_s() if waits else TICK_S)
             self._wake.clear()
@@ -195,6 +195,7 @@ class Shipper:
             heart.is_stale.is_set,
             is_let_go=heart.is_let_go.is_set,
             tell=self._tell_wait,
+            patience_s=heart.patience_s,
         )
 
 

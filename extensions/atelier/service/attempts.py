@@ -116,6 +116,7 @@ class AttemptManager:
                 "artifact_bytes": self.limits.artifact_size,
                 "log_bytes": self.limits.log_size,
                 "install_s": self.limits.install_time,
+                "patience_s": self.limits.patience,
             },
             "checkpoints": [
                 {
@@ -137,6 +138,7 @@ class AttemptManager:
         return {
             "stop": self.store.runs.ordered_stop(run.id, agent.n),
             "artifact_bytes": self.limits.artifact_size,
+            "patience_s": self.limits.patience,
             "notebook": PurePosixPath(work.target).name if work.kind is WorkKind.NOTEBOOK else None,
         }
 

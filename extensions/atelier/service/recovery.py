@@ -19,8 +19,11 @@ from atelier.service.backends import Backend, Key
 from atelier.service.store import Outcome
 from atelier.storage import RunPaths
 
-PAUSES_S = (0.0, 3.0, 20.0)
-"""Before each try to bring in what a dead agent left. A service that fails costs none: an agent waits for it."""
+TRIES = (0.0, 0.15, 1.0)
+"""The pause before each try to bring in what a dead agent left, as a part of ``limits.patience``.
+
+A service that fails costs none: an agent waits for it.
+"""
 
 ASIDE_S = 30 * 24 * 3600.0
 TIDY_S = 600.0
@@ -44,14 +47,14 @@ class Recovery:
 
     async def tries(self, key: Key, tried: int) -> bool:
         """Try once more to bring in, or wait for the time to; False when it was tried often enough."""
-        if tried >= len(PAUSES_S):
+        if tried >= len(TRIES):
             self._died.pop(key, None)
             return False
         count, died_at = self._died.get(key, (-1, 0.0))
         if count != tried:
             died_at = time.monotonic()
             self._died[key] = (tried, died_at)
-        if time.monotonic() - died_at >= PAUSES_S[tried]:
+        if time.monotonic() - died_at >= TRIES[tried] * self.attempts.limits.patience:
             await self.backend.recover(key)
             await asyncio.to_thread(self.attempts.store.runs.recovering, *key)
         return True
