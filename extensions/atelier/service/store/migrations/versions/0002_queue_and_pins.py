@@ -1,0 +1,14 @@
+"""A run's priority and turn in the queue, and whether it is kept for good."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("runs", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("runs", sa.Column("turn_at", sa.DateTime(), nullable=True))
+    op.add_column("runs", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.execute("UPDATE runs SET turn_at = queued_at WHERE state = 'queued'")
