@@ -20,6 +20,9 @@ from tools.plan import ROOT, cache_folder
 BIN = ROOT / ".venv/bin"
 NODE = ROOT / ".venv/lib/node"
 TIERS = ("unit", "contract", "integration", "notebooks", "browser")
+SIDE_BY_SIDE = ("contract", "integration", "browser")
+"""Tiers whose tests mostly wait for other processes: two files at a time."""
+
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
 
 
@@ -69,8 +72,13 @@ def test(tiers: Sequence[str]) -> list[str]:
     return failed + [
         tier
         for tier in tiers
-        if not _passes(tier, ["pytest", f"tests/{tier}", "--durations=5", f"--junitxml={reports / tier}.xml"])
+        if not _passes(tier, ["pytest", f"tests/{tier}", *_how(tier), f"--junitxml={reports / tier}.xml"])
     ]
+
+
+def _how(tier: str) -> list[str]:
+    side_by_side = ["--numprocesses=2", "--dist=loadfile"] if tier in SIDE_BY_SIDE else []
+    return [*side_by_side, "--durations=5"]
 
 
 def prepare_machine() -> None:
