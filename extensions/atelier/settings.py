@@ -148,6 +148,7 @@ class Limits(_Setting):
     log_size: Bytes = 256 * 2**20
     install_time: Seconds = 1800.0
     patience: Seconds = 20.0
+    silence: Seconds = 120.0
     preview_bytes: Bytes = 32 * 10**6
     preview_time: Seconds = 5.0
 

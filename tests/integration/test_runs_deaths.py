@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from tests.cli_driver import notebook, wait_for
-from tests.service_driver import Service, lives, service_over, write
+from tests.service_driver import SETTINGS, Service, lives, service_over, write
 
 STEPS = """
     import os, pathlib, time, atelier
@@ -244,6 +244,21 @@ def test_a_frozen_agent_goes_on_where_it_was(service: Service, tmp_path: Path) -
     run = service.wait(run_id)
     assert (run.state, len(run.attempts)) == ("succeeded", 1)
     assert "step 2" in service.log(run_id)
+
+
+def test_an_agent_that_stays_frozen_is_replaced(tmp_path: Path) -> None:
+    """It holds its lock, and would hold its run for ever."""
+    with service_over(settings=SETTINGS + "limits: {silence: 3s}\n") as impatient:
+        run_id = impatient.submit(stepwise(tmp_path, before=SPAWN), retries=1)
+        impatient.wait_log(run_id, "step 0")
+        first = impatient.of_attempt(run_id)
+        for agent in impatient.agents(run_id):
+            os.kill(agent, signal.SIGSTOP)
+        open_gates(tmp_path, 0, 1, 2)
+        run = impatient.wait(run_id)
+        assert (run.state, [attempt.state for attempt in run.attempts]) == ("succeeded", ["lost", "succeeded"])
+        assert impatient.log(run_id, 1).startswith("step 0\n")
+        assert not any(map(lives, first))
 
 
 # -- the kernel, and all at once ----------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from atelier.bundle.archive import bundle_reader
 from atelier.errors import NotAllowed, RefusedInput, Unavailable
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
+from atelier.service.backends import Key
 from atelier.service.boundary import FromAgent
 from atelier.service.feed import Event, Feed, metrics_event
 from atelier.service.housekeeping import is_uploaded
 from atelier.service.manager import CURRENT
 from atelier.service.models import ModelManager
+from atelier.service.silence import Silence
 from atelier.service.store import Outcome, Store, hash_token, is_disk_full
 from atelier.service.store.lifecycle import stale_attempt
 from atelier.service.streams import Streams
@@ -85,6 +87,7 @@ class AttemptManager:
     streams: Streams
     models: ModelManager
     feed: Feed
+    silence: Silence = field(default_factory=Silence)
     _records: threading.Lock = field(default_factory=threading.Lock)
 
     def caller(self, authorization: str | None) -> AgentCaller:
@@ -93,6 +96,7 @@ class AttemptManager:
         row = self.store.runs.by_token(hash_token(token.strip())) if scheme.lower() == "run" and token else None
         if row is None:
             raise NotAllowed("unauthenticated", "The request has no run token that this service knows.")
+        self.silence.heard(Key(row.run_id, row.n))
         return AgentCaller(row.run_id, row.n, row.owner, row.project, row.cpu)
 
     def orders(self, agent: AgentCaller) -> dict[str, Any]:

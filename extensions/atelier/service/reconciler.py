@@ -29,7 +29,7 @@ log = logging.getLogger("atelier.service")
 TICK_S = 1.0
 STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
-DEAF_S = 120.0
+DEAF_S = 30.0
 START_GRACE_S = 15.0
 RECORD_GRACE_S = 15.0
 
@@ -167,6 +167,7 @@ class Reconciler:
     # -- live attempts --------------------------------------------------------------------------------------------
     async def _watch_live(self) -> None:
         rows = await asyncio.to_thread(self.store.runs.live_attempts)
+        self.attempts.silence.look([Key(row.id, row.attempt_n) for row in rows])
         if not rows:
             return
         signs = await self.backend.observe([Key(row.id, row.attempt_n) for row in rows])
@@ -198,19 +199,28 @@ class Reconciler:
             await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
 
     async def _limit(self, key: Key, row: Row[Any]) -> None:
-        """End an agent that neither stops its work nor delivers; another one then brings in what it left."""
-        now = utcnow()
-        silent_s = (now - max(row.attempt_last_seen_at, self._began)).total_seconds()
+        """End an agent that neither stops its work nor delivers; another one then brings in what it left.
+
+        One that can be heard keeps its work's limits itself. One that lives and is not heard was stopped, or hangs.
+        """
+        now, silent_s = utcnow(), self.attempts.silence.of(key)
         if row.attempt_work_ended_at is not None or row.attempt_stop is not None:
             works_on = row.attempt_work_ended_at is None
             gone_by = max(row.attempt_stop_at or now, self._began) + timedelta(seconds=KILL_GRACE_S)
-            if silent_s > DEAF_S or (works_on and now > gone_by):
+            if silent_s > self.limits.silence or (works_on and now > gone_by):
                 await self.backend.kill(key)
-            return
+        elif silent_s > self.limits.silence:
+            log.warning("The agent of %s/%s lives and says nothing: it is ended.", *key)
+            await self.backend.kill(key)
+        elif silent_s > DEAF_S:
+            await self._limit_deaf(key, row, silent_s)
+
+    async def _limit_deaf(self, key: Key, row: Row[Any], silent_s: float) -> None:
+        """Keep the limits of a work whose agent is not heard."""
         spec = RunSpec.model_validate(row.spec)
         if spec.timeout_s is not None and row.attempt_started_at is not None:
             before_s = await asyncio.to_thread(self.store.runs.ran_s, row.id)
-            if before_s + (now - row.attempt_started_at).total_seconds() > spec.timeout_s + KILL_GRACE_S:
+            if before_s + (utcnow() - row.attempt_started_at).total_seconds() > spec.timeout_s + KILL_GRACE_S:
                 await self._stop(key, "deadline")
         if spec.stall_timeout_s is not None and silent_s > spec.stall_timeout_s + DEAF_S:
             await self._stop(key, "stalled")
