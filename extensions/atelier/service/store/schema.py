@@ -89,6 +89,7 @@ runs = Table(
     Column("priority", Integer, nullable=False, default=0),
     Column("turn_at", UtcTime),
     Column("pinned", Boolean, nullable=False, default=False),
+    Column("kept_bytes", BigInteger),
     Index("ix_runs_owner_created", "owner", "created_at"),
     Index("ix_runs_state_queued", "state", "queued_at"),
     Index("ix_runs_owner_change", "owner", "change"),

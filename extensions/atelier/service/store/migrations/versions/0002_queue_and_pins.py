@@ -1,4 +1,4 @@
-"""A run's priority and turn in the queue, and whether it is kept for good."""
+"""A run's priority and turn in the queue, whether it is kept for good, and how many bytes are kept of it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,4 +11,5 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("turn_at", sa.DateTime(), nullable=True))
     op.add_column("runs", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("runs", sa.Column("kept_bytes", sa.BigInteger(), nullable=True))
     op.execute("UPDATE runs SET turn_at = queued_at WHERE state = 'queued'")
