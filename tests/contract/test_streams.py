@@ -7,7 +7,7 @@ import random
 import threading
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,6 +155,28 @@ def test_readers_see_every_byte_while_chunks_are_merged_and_composed(store: Stor
             over.set()
         assert all(reader.result(timeout=30) for reader in readers)
     assert streams.read(claim.run_id, claim.n, "log", 0, 10**9) == whole
+
+
+class ComposingBlobs(FilesystemBlobs):
+    """Blobs in which ``compose`` is called between the question for a whole and the one for its chunks."""
+
+    compose: Callable[[], None] | None = None
+
+    def exists(self, key: str) -> bool:
+        before, compose = super().exists(key), self.compose
+        if compose is not None:
+            self.compose = None
+            compose()
+        return before
+
+
+def test_a_reader_in_the_middle_of_a_composition_sees_every_byte(store: Store, tmp_path: Path) -> None:
+    blobs = ComposingBlobs(tmp_path / "blobs")
+    streams = Streams(store, blobs)
+    run_id, whole = fill(streams, store, [b"first\n", b"second\n"])
+    blobs.compose = lambda: streams.compose(run_id, 1)
+    assert streams.read(run_id, 1, "log", 0, 10**9) == whole
+    assert blobs.read(RunPaths(run_id).whole(1, "log")) == whole
 
 
 def test_one_shipment_sent_twice_at_once_is_there_once(store: Store, blobs: BlobStore) -> None:

@@ -69,8 +69,8 @@ class Streams:
             if self.blobs.exists(key.whole) and (part := self.blobs.read(key.whole, offset, limit)):
                 return part
             held = self.chunks.holding(key, offset)
-            if held is None:
-                return b""
+            if held is None:  # there is nothing, or it was composed meanwhile
+                return self.blobs.read(key.whole, offset, limit) if self.blobs.exists(key.whole) else b""
             start, end = held
             try:
                 return self.blobs.read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from atelier.service.store.schema import counters
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "sshfs"}
 )
+
+_FIRST_LOG_S = 30.0
 
 _MIGRATION = 0x61746C6572
 """PostgreSQL's number of the lock under which the schema is made."""
@@ -96,8 +99,22 @@ def _folder_of(url: str) -> Path | None:
 def _set_pragmas(connection: Any, record: object) -> None:
     connection.isolation_level = None
     # FULL: what was acknowledged to an agent, who then forgets it, must survive a loss of power.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    _keep_a_log(connection)
+
+
+def _keep_a_log(connection: Any) -> None:
+    """Have a write-ahead log; SQLite waits for nobody who makes the first one at the same time."""
+    deadline = time.monotonic() + _FIRST_LOG_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: Connection) -> None:
