@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from atelier.display.static import sentence, state_words
+from atelier.display.evidence import sentence, state_words
 from tests.browser.page_driver import Records
 from tests.hub_driver import wait_for
 

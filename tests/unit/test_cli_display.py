@@ -53,11 +53,11 @@ def test_what_did_not_begin_took_nothing() -> None:
     ("progress", "text"),
     [
         (None, ""),
-        ({"done": 3, "total": None, "left_s": None}, "3"),
-        ({"done": 3, "total": 5, "left_s": None}, "3/5 60 %, time left unknown"),
-        ({"done": 3, "total": 5, "left_s": 12.2}, "3/5 60 %, 12 s left"),
-        ({"done": 5, "total": 5, "left_s": None}, "5/5 100 %"),
-        ({"done": 3, "total": 12, "unit": "cells", "left_s": None}, "3/12 cells 25 %, time left unknown"),
+        ({"done": 3, "total": None, "left_s": None}, "3 done"),
+        ({"done": 3, "total": 5, "left_s": None}, "3 of 5 (60 %), time left unknown"),
+        ({"done": 3, "total": 5, "left_s": 12.2}, "3 of 5 (60 %), 12 s left"),
+        ({"done": 5, "total": 5, "left_s": None}, "5 of 5 (100 %)"),
+        ({"done": 3, "total": 12, "unit": "cells", "left_s": None}, "3 of 12 cells (25 %), time left unknown"),
     ],
 )
 def test_time_left_is_said_only_where_it_is_known(progress: dict[str, float] | None, text: str) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from atelier import widgets
 from atelier.display.bundles import RUN_TYPE, RUNS_TYPE, run_bundle, runs_bundle
+from atelier.display.evidence import facts
 from atelier.display.static import sparkline
 from atelier.errors import RefusedInput
-from atelier.records import Attempt, AttemptState, ErrorReport, Progress, Run, RunSpec, RunState, Work
+from atelier.records import Attempt, AttemptState, ErrorReport, Progress, Reason, Run, RunSpec, RunState, Source, Work
 from atelier.widgets.views import RunList
 
 THEN = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
@@ -89,21 +90,69 @@ def test_what_is_counted_is_said_and_after_the_end_where_it_stopped() -> None:
     assert "3 of 3" not in run_bundle(whole)["text/plain"] + run_bundle(whole)["text/html"]
 
 
-def test_a_failed_run_shows_the_users_traceback() -> None:
+def test_a_failed_run_says_what_happened_what_to_do_and_where() -> None:
     error = ErrorReport(kind="ValueError", message="bad", traceback="Traceback\n  line 7", cell=4, line=7)
-    attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, created_at=THEN)
-    run = make_run(state=RunState.FAILED, attempts=[attempt], ended_at=THEN, message="ValueError: bad (cell 4)")
+    attempt = Attempt(n=1, state=AttemptState.FAILED, error=error, exit_code=1, created_at=THEN)
+    run = make_run(
+        state=RunState.FAILED, attempts=[attempt], ended_at=THEN, message="ValueError: bad (cell 4)", hint="Mend it."
+    )
     bundle = run_bundle(run)
-    seen = text_of(bundle["text/html"])
-    assert "bad (cell 4)" not in seen, "the error is not said twice"
-    assert "bad (cell 4)" in bundle["text/plain"]
-    assert "ValueError : bad cell 4 · line 7 Traceback line 7" in seen
+    card = "ValueError: bad (cell 4) Mend it. Where cell 4 · line 7 Exit code 1 Traceback line 7"
+    assert card in text_of(bundle["text/html"])
+    assert bundle["text/plain"].splitlines()[1:] == [
+        "ValueError: bad (cell 4) Mend it.",
+        "where cell 4 · line 7, exit code 1",
+    ]
 
 
-def test_a_queued_run_names_its_place() -> None:
-    bundle = run_bundle(make_run(state=RunState.QUEUED, started_at=None, queue_position=3))
-    assert "place 3 in the queue" in bundle["text/html"]
-    assert "waiting" in bundle["text/plain"]
+def test_a_waiting_run_names_its_place_and_the_end_of_the_attempt_before() -> None:
+    first = Attempt(
+        n=1, state=AttemptState.LOST, reason=Reason.AGENT_LOST, message="Its agent died.", exit_code=-9,
+        created_at=THEN, started_at=THEN, ended_at=THEN, last_seen_at=THEN,
+    )  # fmt: skip
+    second = Attempt(n=2, state=AttemptState.PREEMPTED, message="It gave way.", created_at=THEN)
+    run = make_run(state=RunState.QUEUED, queue_position=3, attempts=[first, second], message="Waits for room.")
+    seen = text_of(run_bundle(run)["text/html"])
+    assert "Waits for room. In the queue place 3" in seen
+    table = "1 Lost 2026-11-24 10:00:00 UTC 0.0 s Its agent died. 2 Preempted – – It gave way."
+    assert f"Attempt State Started Took Why it ended {table}" in seen
+    assert "waiting" in run_bundle(run)["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "known"),
+    [
+        ({"exit_code": 137}, [("Exit code", "137")]),
+        ({"exit_code": -9}, [("Signal", "9 (SIGKILL)")]),
+        ({"exit_code": -63}, [("Signal", "63")]),
+        ({"usage": {"memory_bytes": 10.0}}, []),
+        ({"usage": {"memory_peak_bytes": 2.0**31}}, [("Memory", "2 GiB at its peak")]),
+        (
+            {"usage": {"memory_peak_bytes": 1.5 * 2**30, "memory_limit_bytes": 2.0**31}},
+            [("Memory", "1.5 GiB at its peak, of 2 GiB")],
+        ),
+        ({"reason": "stalled", "last_seen_at": "2026-11-24T10:00:07Z"}, [("Last heard of", "2026-11-24 10:00:07 UTC")]),
+        ({"reason": "code_error", "last_seen_at": "2026-11-24T10:00:07Z"}, []),
+    ],
+)
+def test_evidence_is_said_as_far_as_it_is_known(attempt: dict[str, Any], known: list[tuple[str, str]]) -> None:
+    assert facts({"state": "failed", "attempts": [attempt]}) == known
+
+
+def test_a_waiting_run_says_when_it_is_tried_again_and_from_where_it_goes_on() -> None:
+    run = {"state": "queued", "queue_position": 1, "priority": -5, "checkpoint_step": 0}
+    assert facts({**run, "not_before": "2026-11-24T12:03:05Z"}) == [
+        ("In the queue", "next"),
+        ("Priority", "-5"),
+        ("Next attempt", "2026-11-24 12:03:05 UTC"),
+        ("Goes on from", "checkpoint of step 0"),
+    ]
+
+
+def test_warnings_of_the_record_are_shown_once() -> None:
+    run = make_run(warnings=["It opens /data.", "No room."], source=Source(warnings=["It opens /data."]))
+    seen = text_of(run_bundle(run)["text/html"])
+    assert (seen.count("It opens /data."), seen.count("No room.")) == (1, 1)
 
 
 def test_nothing_that_a_user_writes_is_markup() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from atelier.display import static
-from atelier.display.text import text_table
+from atelier.display.evidence import facts, is_explained, sentence, state_words
+from atelier.display.text import run_progress_text, text_table
 
 RUN_TYPE = "application/vnd.atelier.run+json"
 RUNS_TYPE = "application/vnd.atelier.runs+json"
@@ -65,15 +66,15 @@ def as_json(record: Record) -> dict[str, Any]:
 
 
 def _run_text(run: Mapping[str, Any]) -> str:
-    words = [f"run {run['id']} {run['name']}: {static.state_words(run).lower()}", static.progress_words(run)]
-    whole = static.sentence({**run, "attempts": []})  # there is no card of the error in a plain text
-    return "\n".join(filter(None, [", ".join(filter(None, words)), whole]))
+    words = [f"run {run['id']} {run['name']}: {state_words(run).lower()}", run_progress_text(run)]
+    lines = [", ".join(filter(None, words)), sentence(run)]
+    if is_explained(run):
+        lines.append(", ".join(f"{name.lower()} {value}" for name, value in facts(run)))
+    return "\n".join(filter(None, lines))
 
 
 def runs_text(runs: Sequence[Mapping[str, Any]]) -> str:
     if not runs:
         return "no runs yet"
-    rows = [
-        [run["id"], run["name"], static.state_words(run), static.moment_words(run.get("started_at"))] for run in runs
-    ]
+    rows = [[run["id"], run["name"], state_words(run), static.moment_words(run.get("started_at"))] for run in runs]
     return text_table(["id", "name", "state", "started"], rows)

@@ -10,15 +10,11 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from atelier.display.text import lasted, stopped_text
-from atelier.quantities import format_duration
+from atelier.display.evidence import attempt_rows, facts, is_explained, noticed, sentence, state_words
+from atelier.display.text import lasted, run_progress_text
 
 Curve = Sequence[Sequence[float | None]]
 
-STATE_WORDS = {
-    "created": "Created", "queued": "Waiting", "starting": "Starting", "running": "Running", "succeeded": "Done",
-    "failed": "Failed", "cancelled": "Cancelled", "timed_out": "Timed out", "lost": "Lost",
-}  # fmt: skip
 _TONES = {
     "succeeded": ("#2e7d32", "✓"), "failed": ("#d32f2f", "✕"), "lost": ("#e65100", "!"), "timed_out": ("#e65100", "!"),
     "running": ("#1976d2", "●"), "starting": ("#1976d2", "●"),
@@ -33,51 +29,19 @@ _MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size
 _CELL = f"text-align:{{}};padding:3px 14px 3px 0;border:0;border-bottom:{_LINE};white-space:nowrap"
 
 
-def state_words(run: Mapping[str, Any]) -> str:
-    """The state of a run as the live view words it."""
-    if run.get("desired") == "cancelled" and not run.get("ended_at"):
-        return "Cancelling"
-    return STATE_WORDS.get(run["state"], str(run["state"]))
-
-
-def progress_words(run: Mapping[str, Any]) -> str:
-    """``"3 of 5 (60 %), 12 s left"``, after the end ``"stopped at 3 of 5"``; empty where there is nothing to say."""
-    progress = run.get("progress")
-    if not progress or run.get("ended_at"):
-        return stopped_text(run)
-    done, total, left_s = progress["done"], progress.get("total"), progress.get("left_s")
-    unit = f" {progress['unit']}" if progress.get("unit") else ""
-    part = f"{done:g} of {total:g}{unit} ({100 * done / total:.0f} %)" if total else f"{done:g}{unit} done"
-    return f"{part}, {format_duration(left_s)} left" if left_s is not None else f"{part}, time left unknown"
-
-
-def sentence(run: Mapping[str, Any]) -> str:
-    """What the service says of the run and what to do; not again what the state's word or the error's card says."""
-    message, error = run.get("message") or "", _last_error(run)
-    said = message in {f"{state_words(run)}.", f"{STATE_WORDS.get(run['state'])}."}
-    if run["state"] == "failed" and error is not None:
-        said = said or message.startswith(f"{error['kind']}: ")
-    return " ".join(filter(None, ["" if said else message, run.get("hint")]))
-
-
-def _last_error(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((one["error"] for one in reversed(run.get("attempts", ())) if one.get("error")), None)
-
-
 def number_words(value: float | None) -> str:
     """Four significant digits; a value that is not finite is None in a record."""
     return "not finite" if value is None else f"{value:.4g}"
 
 
 def run_html(run: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:
-    """A card of one run: state, sentence, progress, newest metrics with their curves, the user's own traceback."""
-    error = _last_error(run)
+    """A card of one run: state, what happened and what to do, progress, newest metrics, the user's own traceback."""
     parts = [
         _head(run),
-        _paragraph(sentence(run)),
+        _why(run) if is_explained(run) else _paragraph(sentence(run)),
         _progress(run),
+        *map(_warning, noticed(run)),
         _metrics(run.get("metrics", {}), curves),
-        _trace(error) if error and run["state"] == "failed" else "",
         _foot(run),
     ]
     return f'<div class="atelier-run" style="{_CARD}">{"".join(parts)}</div>'
@@ -136,8 +100,8 @@ def _head(run: Mapping[str, Any]) -> str:
         words.append(lasted(run))
     if len(run.get("attempts", [])) > 1:
         words.append(f"attempt {run['attempts'][-1]['n']}")
-    if run["state"] == "queued" and run.get("queue_position"):
-        words.append(f"place {run['queue_position']} in the queue")
+    if run.get("pinned"):
+        words.append("pinned")
     title = f"<b>{escape(state_words(run))}</b> {escape(run['name'])}"
     return (
         f'<div style="font-size:15px">{_mark(run["state"])}{title}</div>'
@@ -149,8 +113,45 @@ def _paragraph(text: str) -> str:
     return f'<div style="margin-top:6px">{escape(text)}</div>' if text else ""
 
 
+def _why(run: Mapping[str, Any]) -> str:
+    """One card: what happened or what is waited for, the next action, the evidence below."""
+    colour, _ = _TONES.get(run["state"], ("rgba(128,128,128,.6)", ""))
+    known = "".join(
+        f'<span style="margin-right:16px"><span style="{_QUIET}">{escape(name)}</span> {escape(value)}</span>'
+        for name, value in facts(run)
+    )
+    parts = [
+        f"<div><b>{escape(run.get('message') or state_words(run))}</b></div>",
+        f"<div>{escape(run['hint'])}</div>" if run.get("hint") else "",
+        f'<div style="font-size:12px;margin-top:4px">{known}</div>' if known else "",
+        _attempts(run),
+        _trace(run),
+    ]
+    return f'<div style="border-left:3px solid {colour};padding:4px 10px;margin:8px 0">{"".join(parts)}</div>'
+
+
+def _attempts(run: Mapping[str, Any]) -> str:
+    rows = [[escape(cell) for cell in row] for row in attempt_rows(run)]
+    return table(("Attempt", "State", "Started", "Took", "Why it ended"), rows) if len(rows) > 1 else ""
+
+
+def _trace(run: Mapping[str, Any]) -> str:
+    """The traceback of the last attempt, when the code's own error ended the run."""
+    error = run["attempts"][-1].get("error") if run["state"] == "failed" and run.get("attempts") else None
+    return (
+        f'<pre style="{_MONO};margin:6px 0 0;overflow:auto;max-height:20em;background:none;color:inherit">'
+        f"{escape(error['traceback'])}</pre>"
+        if error
+        else ""
+    )
+
+
+def _warning(text: str) -> str:
+    return f'<div style="border-left:3px solid #e65100;padding:0 10px;margin-top:6px">{escape(text)}</div>'
+
+
 def _progress(run: Mapping[str, Any]) -> str:
-    words = progress_words(run)
+    words = run_progress_text(run)
     if not words or run.get("ended_at"):
         return _paragraph(words[:1].upper() + words[1:])
     total = run["progress"].get("total")
@@ -186,18 +187,6 @@ def sparkline(points: Curve, *, width: int = 160, height: int = 24) -> str:
     return (
         f'<svg width="{width}" height="{height}" role="img" aria-label="from {finite[0]:.4g} to {finite[-1]:.4g}">'
         f'<polyline points="{places}" fill="none" stroke="#1976d2" stroke-width="1.5"/></svg>'
-    )
-
-
-def _trace(error: Mapping[str, Any]) -> str:
-    place = [f"cell {error['cell']}" if error.get("cell") else "", error.get("file") or ""]
-    where = " · ".join(filter(None, [*place, f"line {error['line']}" if error.get("line") else ""]))
-    return (
-        '<div style="border-left:3px solid #d32f2f;padding:4px 10px;margin:8px 0">'
-        f'<b style="color:#d32f2f">{escape(error["kind"])}</b>: {escape(error["message"])}'
-        f'<div style="{_QUIET}">{escape(where)}</div>'
-        f'<pre style="{_MONO};margin:6px 0 0;overflow:auto;max-height:20em;background:none;color:inherit">'
-        f"{escape(error['traceback'])}</pre></div>"
     )
 
 

@@ -112,15 +112,15 @@ def lasted(record: Mapping[str, Any], now: datetime | None = None) -> str:
 
 
 def progress_text(progress: Mapping[str, Any] | None) -> str:
-    """Progress in words: ``"3/5 60 %, 12 s left"``; the time left is unknown before two points."""
+    """Progress in words: ``"3 of 5 (60 %), 12 s left"``; the time left is unknown before two points."""
     if not progress:
         return ""
     done, total, left_s = progress["done"], progress.get("total"), progress.get("left_s")
     unit = f" {progress['unit']}" if progress.get("unit") else ""
     if not total:
-        return f"{done:g}{unit}"
+        return f"{done:g}{unit} done"
     left = f", {format_duration(left_s)} left" if left_s is not None else ", time left unknown" if done < total else ""
-    return f"{done:g}/{total:g}{unit} {100 * done / total:.0f} %{left}"
+    return f"{done:g} of {total:g}{unit} ({100 * done / total:.0f} %){left}"
 
 
 def stopped_text(run: Mapping[str, Any]) -> str:
