@@ -8,6 +8,7 @@ from pathlib import Path
 from atelier.agent.attempt import Attempt
 from atelier.agent.place import Place
 from atelier.agent.tight import speak_or_not
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
 from atelier.local.processes import adopt_orphans
 
@@ -15,9 +16,11 @@ from atelier.local.processes import adopt_orphans
 def main(argv: list[str]) -> int:
     """Run the attempt whose folder is given; another agent that holds its lock is left alone."""
     place = Place(Path(argv[0]))
+    crash_point("agent.lock.before")
     lock = place.take_lock()
     if lock is None:
         return 0
+    crash_point("agent.lock.after")
     speak_or_not()
     with lock:
         adopt_orphans()

@@ -38,6 +38,7 @@ from atelier.agent.surroundings import (
 from atelier.agent.tight import until_room
 from atelier.agent.works import ProcessWork, Work
 from atelier.bundle.archive import unpack_bundle
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unavailable
 
 STOP_GRACE_S = 10.0
@@ -62,10 +63,12 @@ class Attempt:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
         until_room(self.place.make)
         end_with_folder(self.place, self.family.end)
+        crash_point("agent.orders.before")
         try:
             self._take_orders()
         except AtelierError as problem:
             return self._give_back(problem)
+        crash_point("agent.orders.after")
         self.log = LogFile(self.place.log, int(self.orders["limits"]["log_bytes"]))
         signal.signal(signal.SIGTERM, lambda *_: self.stopper.stop("preempt", STOP_GRACE_S))
         self.heart.start()
@@ -73,6 +76,7 @@ class Attempt:
         result = self._guarded()
         self.delivery.is_hurried = self.stopper.is_late.is_set
         self.stopper.done.set()
+        crash_point("agent.work.ended")
         return self._end(result)
 
     def _take_orders(self) -> None:
@@ -115,11 +119,15 @@ class Attempt:
     def _prepare_and_run(self) -> Result:
         place, orders = self.place, self.orders
         bundle = place.folder / "bundle.tar.zst"
+        crash_point("agent.fetch.before")
         fetch(orders["bundle"], bundle)
+        crash_point("agent.fetch.after")
         unpack_bundle(bundle, place.work, limit_bytes=int(orders["limits"]["bundle_bytes"]))
+        crash_point("agent.unpack.after")
         bundle.unlink()
         write_params(place, orders["spec"]["params"])
         write_control(place, None)
+        crash_point("agent.params.after")
         python = Path(orders["python"])
         folder = place.work / orders["spec"]["work"]["folder"]
         lock, requirements = packages_of(python), folder / FILE
@@ -137,8 +145,11 @@ class Attempt:
             )
             python, bins = self.layer.overlay.python, self.layer.overlay.bins
             lock = "".join(sorted({*lock.splitlines(keepends=True), *packages_of(python).splitlines(keepends=True)}))
+        crash_point("agent.resume.before")
         resume = bring_checkpoint(place, orders["checkpoints"], self.heart.warn)
+        crash_point("agent.resume.after")
         remember(place.work, place.before)
+        crash_point("agent.remember.after")
         environment = self._environment(bins, resume)
         self._started(environment_record(orders["image"], python, lock, requirements), lock)
         return self._do(self._make_work(python, environment, folder, lock))
@@ -165,7 +176,9 @@ class Attempt:
     def _started(self, environment: dict[str, Any], lock: str) -> None:
         """Tell that the work begins; a service that can't note it holds the work back, but not an order to stop."""
         report = {"environment": environment, "lock": lock}
+        crash_point("agent.started.before")
         until_answered(lambda: self.link.post("/started", report), lambda: self.stopper.order is not None)
+        crash_point("agent.started.after")
 
     def _make_work(self, python: Path, environment: dict[str, str], folder: Path, lock: str) -> Work:
         command = self.orders["command"]
@@ -233,7 +246,9 @@ class Attempt:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
         until_room(self.place.make)
         end_with_folder(self.place, self.family.end)
+        crash_point("agent.deliver.before")
         orders = until_answered(lambda: self.link.get("/delivery"), lambda: False) or {}
+        crash_point("agent.deliver.asked")
         self.shipper.limit(int(orders["artifact_bytes"]))
         self.heart.patience_s = float(orders["patience_s"])
         if orders["notebook"]:
@@ -253,4 +268,5 @@ class Attempt:
         self.heart.start()
         self.shipper.start()
         self.delivery.run(result)
+        crash_point("agent.deliver.after")
         return 0

@@ -18,6 +18,7 @@ from atelier.agent.outputs import readable, written
 from atelier.agent.place import Place, write_whole
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
 
 EVENT_FILE_TIMEOUT_S = 60.0
@@ -35,23 +36,31 @@ class Delivery:
     def note(self, result: Result) -> dict[str, Any]:
         """Write the end to disk before the service is told; a full disk only costs the one who would take over."""
         told = result.as_json()
+        crash_point("agent.result.before")
         try:
             write_whole(self._place.result, json.dumps(told).encode())
         except OSError as problem:
             self._heart.warn(f"The attempt's end could not be written to the disk: {problem.strerror}.")
+        crash_point("agent.result.after")
         return told
 
     def run(self, result: dict[str, Any]) -> None:
         """Deliver everything, and the end last; returns when the service has it, or takes no more of this attempt."""
+        crash_point("agent.ended.before")
         self._call("/ended", {})
+        crash_point("agent.ended.after")
         if result.get("reason") == "disk_full":
             self._make_room()
         else:
             self._keep_written()
         self._keep_event_file()
+        crash_point("agent.drain.before")
         self._shipper.drain()
+        crash_point("agent.drain.after")
         self._heart.settle()
+        crash_point("agent.settle.after")
         self._call("/finish", result)
+        crash_point("agent.finish.after")
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
         until_answered(lambda: self._link.post(path, body), self._heart.is_stale.is_set)
@@ -69,6 +78,7 @@ class Delivery:
         metrics, folder = self._shipper.metrics, self._place.folder / "tensorboard"
         if not metrics.size_bytes:
             return
+        crash_point("agent.eventfile.before")
         argv = [sys.executable, "-m", "atelier.agent.tensorboard", str(metrics.path), str(folder)]
         try:
             subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=EVENT_FILE_TIMEOUT_S)
@@ -78,11 +88,13 @@ class Delivery:
             return
         for path in sorted(folder.iterdir()):
             self._keep(path, f"tensorboard/attempt-{self._place.orders['attempt']}/{path.name}")
+        crash_point("agent.eventfile.after")
 
     def _keep_written(self) -> None:
         """Keep new and changed files as artifacts; one that can't be kept is named, and the next ones are tried."""
         if not self._place.before.is_file():
             return
+        crash_point("agent.written.before")
         left = written(self._place.work, self._place.before)
         if left.more:
             self._heart.warn(
@@ -96,6 +108,7 @@ class Delivery:
                 self._heart.warn(f"{len(left.paths) - number} {words}")
                 return
             self._keep(self._place.work / path, path)
+        crash_point("agent.written.after")
 
     def _keep(self, path: Path, name: str) -> None:
         try:

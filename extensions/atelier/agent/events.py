@@ -9,6 +9,7 @@ from typing import Any
 
 from atelier.agent.held import HeldFile
 from atelier.agent.place import open_regular
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
 
 MOST_LINE_BYTES = 1 << 20
@@ -101,8 +102,11 @@ class EventReader:
                     return
                 self._offset += len(line)
                 if spent is not None:
+                    crash_point("agent.event.taken")
                     self._note()
+                    crash_point("agent.event.noted")
                     self._forget(spent)
+                    crash_point("agent.event.after")
 
     def _pass_over(self) -> None:
         if not self._is_too_long:
@@ -114,6 +118,7 @@ class EventReader:
         event = None
         try:
             event = json.loads(line)
+            crash_point("agent.event.before")
             return event if self._take(event) else None
         except Unreachable:
             raise

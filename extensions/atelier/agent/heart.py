@@ -17,6 +17,7 @@ from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.progress import ProgressMeter
 from atelier.agent.retrying import AWAY, PATIENCE_S
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.2
@@ -115,7 +116,9 @@ class Heart:
         if not is_due and news == self._told and now - self._beat_at < HEARTBEAT_S:
             return
         body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
+        crash_point("agent.heartbeat.before")
         answer = self._link.post("/heartbeat", body)
+        crash_point("agent.heartbeat.after")
         self._usage, self._beat_at = {}, now
         del self._warnings[: len(news[1])]
         self._told = (news[0], [])

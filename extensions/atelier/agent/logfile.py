@@ -11,6 +11,8 @@ import os
 import threading
 from pathlib import Path
 
+from atelier.crash_points import crash_point
+
 WAITING_BYTES = 64 << 10
 """The most that waits for room, and the room that is held for it."""
 
@@ -64,7 +66,9 @@ class LogFile:
     def _flush(self) -> None:
         with contextlib.suppress(OSError):  # no room: they go on waiting
             while self._waiting:
+                crash_point("agent.log.before")
                 written = os.write(self._descriptor, self._waiting)
+                crash_point("agent.log.after")
                 self._size += written
                 self._waiting = self._waiting[written:]
 

@@ -23,6 +23,7 @@ from atelier.agent.family import oom_kills
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, UserError, failed, plain
 from atelier.agent.place import write_whole
+from atelier.crash_points import crash_point
 
 LAUNCHER = Path(__file__).with_name("kernel_launcher.py")
 SAVE_AFTER_S = 1.0
@@ -136,7 +137,9 @@ class NotebookWork:
 
     def _save(self) -> None:
         text = writes(self._notebook)  # type: ignore[no-untyped-call]
+        crash_point("agent.notebook.before")
         write_whole(self._saved, text.encode())
+        crash_point("agent.notebook.after")
         self._on_saved()
 
     def _user_error(self, client: _Client, problem: CellExecutionError) -> UserError:
@@ -215,9 +218,11 @@ class _Client(NotebookClient):
         self.on_cell_executed = self._end_cell
 
     def _begin_cell(self, cell: NotebookNode, cell_index: int) -> None:
+        crash_point("agent.cell.before")
         self.cell_index, self._began, self._printed = cell_index, time.monotonic(), 0
 
     def _end_cell(self, cell: NotebookNode, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        crash_point("agent.cell.after")
         self._done(cell_index, time.monotonic() - self._began)
 
     def _fits(self, content: dict[str, Any]) -> bool:

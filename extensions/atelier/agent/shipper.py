@@ -21,6 +21,7 @@ from atelier.agent.place import Place
 from atelier.agent.retrying import AWAY, Pauses, until_answered
 from atelier.agent.telling import EventTaker
 from atelier.agent.uploads import Uploads
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
 
 TICK_S = 0.3
@@ -160,7 +161,9 @@ class Shipper:
         gone = self._gone_bytes[stream] = sent - file.go_on(sent - self._gone_bytes[stream])
         with file.reader() as source:
             while data := _piece(source, sent - gone, whole):
+                crash_point("agent.ship.before")
                 sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
+                crash_point("agent.ship.after")
                 self._sent[stream] = sent
         self._sent[stream] = sent
 

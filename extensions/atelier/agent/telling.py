@@ -17,6 +17,7 @@ from typing import Any
 from atelier.agent.heart import Heart
 from atelier.agent.place import Place
 from atelier.agent.uploads import Uploads
+from atelier.crash_points import crash_point
 
 
 class EventTaker:
@@ -85,6 +86,7 @@ class EventTaker:
                 raise OSError(errno.EINVAL, "it is no plain file", str(source))
             held.parent.mkdir(mode=0o700, exist_ok=True)
             source.rename(held)
+            crash_point("agent.artifact.held")
         self._uploads.artifact(held, name, "saved")
         self._saved.add(name)
 

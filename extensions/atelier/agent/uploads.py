@@ -10,6 +10,7 @@ from typing import Any
 from atelier.agent.link import Link
 from atelier.agent.outputs import readable
 from atelier.agent.place import Place, open_regular, sha256_of, store
+from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.quantities import format_bytes
 
@@ -35,8 +36,11 @@ class Uploads:
             words = f"{name} has {format_bytes(size)}, more than a run may leave."
             raise RefusedInput("too_large", words, hint="Write less.")
         report = _report(path, name) | {"kind": kind}
+        crash_point("agent.artifact.before")
         store(path, self._link.post("/artifacts/place", report)["url"])
+        crash_point("agent.artifact.stored")
         self._link.post("/artifacts", report)
+        crash_point("agent.artifact.after")
 
     def _text(self, name: str) -> str:
         text = readable(name)
@@ -47,20 +51,26 @@ class Uploads:
     def checkpoint(self, folder: Path, step: int) -> None:
         """Publish a checkpoint: first all its files, then the one call that makes it the newest."""
         files = [_report(path, name) for name, path in _files(folder)]
+        crash_point("agent.checkpoint.before")
         for file in files:
             url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"])["url"]
             store(folder / file["path"], url)
+        crash_point("agent.checkpoint.stored")
         self._link.post("/checkpoints", {"step": step, "files": files})
+        crash_point("agent.checkpoint.after")
 
     def model(self, folder: Path, name: str) -> None:
         """Register a model package that the run has made."""
         files = [_report(path, relative) for relative, path in _files(folder)]
+        crash_point("agent.model.before")
         for file in files:
             url = self._link.post("/uploads/place", file)["url"]
             if url is not None:
                 store(folder / file["path"], url)
         card: dict[str, Any] = _json_of(folder / "model.json")
+        crash_point("agent.model.stored")
         self._link.post("/models", {"name": name, "card": card, "files": files})
+        crash_point("agent.model.after")
 
 
 def _json_of(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Protocol
 from atelier.agent.family import oom_kills
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, error_in_log, failed
+from atelier.crash_points import crash_point
 
 READ_BYTES = 1 << 16
 TAIL_BYTES = 1 << 16
@@ -80,6 +81,7 @@ class ProcessWork:
             )
         except OSError as problem:
             return Result("failed", "start_failed", f"{self._argv[0]} can't be started: {problem.strerror}.")
+        crash_point("agent.work.begun")
         pump = threading.Thread(target=self._pump, name="output")
         pump.start()
         code = self._process.wait()

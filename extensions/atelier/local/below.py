@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from atelier.crash_points import crash_point
+
 PART = ".part-"
 """Names that begin so are not finished."""
 
@@ -90,12 +92,15 @@ def new_part(folder: int) -> Iterator[str]:
 @contextlib.contextmanager
 def replacement(folder: int, name: str) -> Iterator[BinaryIO]:
     """A stream whose content has a name in a folder that is held, whole and durable, when the block ends well."""
+    crash_point("storage.replace.before")
     with new_part(folder) as part:
         with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=folder), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        crash_point("storage.replace.written")
         put_in_place(folder, part, name)
+        crash_point("storage.replace.after")
 
 
 def put_in_place(folder: int, part: str, name: str) -> None:

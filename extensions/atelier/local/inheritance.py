@@ -22,8 +22,8 @@ INHERITED = (
     # where packages come from
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_TRUSTED_HOST", "PIP_CERT"),
     *("PIP_DEFAULT_TIMEOUT", "PIP_CONFIG_FILE", "PIP_CACHE_DIR", "UV_INDEX_URL", "UV_DEFAULT_INDEX"),
-    # by it the tests find what they left running
-    "TESTS_OF_ATELIER",
+    # by them the tests find what they left running, and make a process die at a place of their choice
+    *("TESTS_OF_ATELIER", "ATELIER_CRASH_AT"),
 )
 """Names, no prefixes: beside a setting that users need (``PIP_INDEX_URL``) lies a secret (``UV_INDEX_PASSWORD``)."""
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 
 MANIFEST = "MANIFEST.sha256"
 """In every checkpoint: one line ``<sha256>  <path>`` a file, as ``sha256sum`` writes and checks it."""
 
 _CHUNK_BYTES = 1 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -80,11 +83,13 @@ class LineFile:
         """Append a line; it must end with a newline."""
         if self._torn:
             line = b"\n" + line
+        crash_point("recorder.line.before")
         try:
             written = os.write(self._descriptor if self._descriptor >= 0 else self._open(), line)
         except OSError as problem:
             self._lose(problem)
             return
+        crash_point("recorder.line.after")
         self._torn = written < len(line)
         if self._torn:
             self._lose(OSError(f"only {written} of {len(line)} bytes were written"))
@@ -116,6 +121,7 @@ def copy_file(source: Path, target: Path, *, durable: bool) -> str:
     """Copy a regular file to a new place, return its sha256; with ``durable`` it is on the disk when this returns."""
     import hashlib
 
+    crash_point("recorder.copy.before")
     digest = hashlib.sha256()
     with open(source, "rb") as reading, open(target, "xb") as writing:
         while chunk := reading.read(_CHUNK_BYTES):
@@ -124,6 +130,7 @@ def copy_file(source: Path, target: Path, *, durable: bool) -> str:
         writing.flush()
         if durable:
             os.fsync(writing.fileno())
+    crash_point("recorder.copy.after")
     return digest.hexdigest()
 
 
@@ -183,8 +190,10 @@ def publish(source: Path, target: Path) -> Path:
             os.fsync(manifest.fileno())
         for base, _, _ in os.walk(unfinished, topdown=False):
             _sync_folder(Path(base))
+        crash_point("recorder.publish.written")
         made = _rename_to_free(unfinished, target)
         _sync_folder(target.parent)
+        crash_point("recorder.publish.after")
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -221,27 +230,51 @@ def checkpoint_order(folder: Path) -> tuple[int, ...]:
 
 def damage(folder: Path) -> str:
     """What is wrong with a published folder, by its manifest; empty when it is whole."""
+    digests = {}
+    for base, _, names in os.walk(folder):
+        for name in names:
+            path = Path(base, name)
+            try:
+                digests[path.relative_to(folder).as_posix()] = _sha256(path)
+            except OSError as problem:
+                return f"{path.relative_to(folder).as_posix()} can't be read: {problem.strerror or problem}"
+    return unlike_manifest(folder, digests)
+
+
+def unlike_manifest(folder: Path, digests: Mapping[str, str]) -> str:
+    """How the files of a folder (POSIX path → sha256) differ from those of its manifest; empty when they don't."""
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape")
+        wanted = _listed(folder / MANIFEST)
     except OSError:
         return "it has no manifest"
-    for line in text.splitlines():
-        wanted, separator, name = line.partition("  ")
-        if not separator or len(wanted) != 64 or name.startswith("/") or ".." in name.split("/"):
-            return "its manifest is damaged"
-        try:
-            found = _sha256(folder / name)
-        except OSError:
+    except ValueError:
+        return "its manifest is damaged"
+    found = {name: digest for name, digest in digests.items() if name != MANIFEST}
+    for name in sorted(wanted | found):
+        if name not in found:
             return f"{name} is missing"
-        if found != wanted:
-            return f"{name} differs from the manifest"
-    return "" if text else "its manifest is empty"
+        if name not in wanted:
+            return f"{name} is not in its manifest"
+        if found[name] != wanted[name]:
+            return f"{name} differs from its manifest"
+    return "" if wanted else "its manifest is empty"
+
+
+def _listed(manifest: Path) -> dict[str, str]:
+    """What a manifest says: POSIX path → sha256; ValueError when it can't be one."""
+    wanted = {}
+    for line in manifest.read_bytes().decode("utf-8", "surrogateescape").splitlines():
+        digest, _, name = line.partition("  ")
+        if not _DIGEST.fullmatch(digest) or not name or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(line)
+        wanted[name] = digest
+    return wanted
 
 
 def _sha256(path: Path) -> str:
     import hashlib
 
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise FileNotFoundError(path)
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
 from atelier.bundle.archive import bundle_reader
+from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput, Unavailable
 from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
@@ -182,15 +183,21 @@ class AttemptManager:
     def started(self, agent: AgentCaller, environment: dict[str, Any] | None, lock: str) -> None:
         """The work begins, in an environment whose packages are ``lock``."""
         self._live(agent)
+        crash_point("service.started.before")
         self.blobs.write(RunPaths(agent.run_id).lock, lock.encode())
+        crash_point("service.started.lock")
         self.store.runs.started(agent.run_id, agent.n, environment)
+        crash_point("service.started.rows")
         self.write_record(agent.run_id)
+        crash_point("service.started.after")
         self.feed.touch(agent.owner)
 
     def ended(self, agent: AgentCaller) -> None:
         """The work has ended, and its limits with it; the agent delivers what it left."""
         self._live(agent)
+        crash_point("service.ended.before")
         self.store.reserve.use(lambda: self.store.runs.work_ended(agent.run_id, agent.n))
+        crash_point("service.ended.after")
 
     def heartbeat(
         self,
@@ -208,12 +215,14 @@ class AttemptManager:
             key = agent.run_id, agent.n
             return self.store.streams.heartbeat(*key, progress=progress, usage=usage, warnings=warnings)
 
+        crash_point("service.heartbeat.before")
         try:
             stop = note()
         except DBAPIError as problem:
             if not is_disk_full(problem) or self.store.runs.ordered_stop(agent.run_id, agent.n) is None:
                 raise
             stop = self.store.reserve.use(note)
+        crash_point("service.heartbeat.after")
         self.feed.touch(agent.owner)
         return stop
 
@@ -256,8 +265,12 @@ class AttemptManager:
         self._check_stored(artifact_key(agent.run_id, agent.n, file), file)
         fields = file.model_dump() | {"attempt": agent.n, "created_at": utcnow()}
         artifact = Artifact.model_validate(fields)
-        for old in self.store.artifacts.add(agent.run_id, artifact):
+        crash_point("service.artifact.before")
+        spent = self.store.artifacts.add(agent.run_id, artifact)
+        crash_point("service.artifact.rows")
+        for old in spent:
             self.blobs.delete(artifact_key(agent.run_id, old.attempt, old))
+        crash_point("service.artifact.after")
         event = Event("artifact", {"run": agent.run_id, "artifact": artifact.model_dump(mode="json")})
         self.feed.publish(agent.owner, agent.run_id, event)
         self.feed.touch(agent.owner)
@@ -276,8 +289,12 @@ class AttemptManager:
         for file in files:
             self._check_stored(f"{folder}/{checked_path(file.path)}", file)
         listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
-        for old in self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing):
+        crash_point("service.checkpoint.before")
+        spent = self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing)
+        crash_point("service.checkpoint.rows")
+        for old in spent:
             self.blobs.delete(paths.checkpoint(old.attempt, old.step))
+        crash_point("service.checkpoint.after")
 
     def _check_stored(self, key: str, file: FileReport) -> None:
         if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:
@@ -304,13 +321,18 @@ class AttemptManager:
         if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
             self.write_record(run.id)
             return run
+        crash_point("service.finish.before")
         is_composed = self.compose(agent.run_id, agent.n)
+        crash_point("service.finish.composed")
         told = json.dumps(report.model_dump(mode="json"), indent=1).encode()
         self.store.reserve.use(lambda: self.blobs.write(RunPaths(run.id).result(agent.n), told))
+        crash_point("service.finish.result")
         outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
         run = self.store.reserve.use(lambda: self.store.runs.finish(agent.run_id, agent.n, outcome))
+        crash_point("service.finish.rows")
         if is_composed:
             self.write_record(run.id)
+        crash_point("service.finish.after")
         self.feed.touch(agent.owner)
         return run
 
@@ -347,6 +369,9 @@ class AttemptManager:
     def _write_record(self, run_id: str) -> None:
         with self._records:
             run = self.store.runs.get(run_id)
+            crash_point("service.record.before")
             self.blobs.write(RunPaths(run_id).record, run.model_dump_json(indent=1).encode())
+            crash_point("service.record.written")
         if run.state.is_final:
             self.store.runs.recorded(run_id)
+            crash_point("service.record.after")

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from atelier.crash_points import crash_point
 from atelier.storage import BlobStore, RunPaths
 
 MOST_STREAMS = 1000
@@ -110,7 +111,10 @@ class Chunks:
         )
         if len(data) != size - newest[0]:
             return
+        crash_point("service.merge.before")
         self.blobs.write(key.chunk(newest[0]), data)
+        crash_point("service.merge.written")
         self._remember(key, begins[: 1 - MERGED_AT_ONCE])
         for start in newest[1:]:
             self.blobs.delete(key.chunk(start))
+        crash_point("service.merge.after")

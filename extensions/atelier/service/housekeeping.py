@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier.crash_points import crash_point
 from atelier.local.layers import clear_unused
 from atelier.quantities import utcnow
 from atelier.records import RunState
@@ -65,8 +66,11 @@ class Housekeeper:
     def clear_removed(self) -> None:
         """Remove, once for each removed run, what a crash or somebody who wrote meanwhile has left in its folder."""
         for run_id in self.store.removals.unswept():
+            crash_point("service.house.before")
             self.blobs.delete(RunPaths(run_id).root)
+            crash_point("service.house.blobs")
             self.store.removals.swept(run_id)
+            crash_point("service.house.after")
 
     def clear_layers(self) -> int:
         """Remove layers that were not used for `LAYER_AGE_S`, none that an attempt still has; how many."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from atelier.bundle.archive import bundle_reader
+from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput
 from atelier.local.catalog import availability
 from atelier.quantities import utcnow
@@ -80,7 +81,9 @@ class RunManager:
                 warnings=list(source.warnings),
                 idempotency_key=key,
             )
+            crash_point("service.submit.before")
             run, fresh = self.store.runs.submit(new)
+            crash_point("service.submit.after")
             if fresh:
                 self.complete(run)
         return self.store.runs.get(run.id), fresh
@@ -93,8 +96,11 @@ class RunManager:
         """created → queued: give the run its own copy of the bundle. Called again after a crash, it goes on."""
         paths = RunPaths(run.id)
         if not self.blobs.exists(paths.bundle):
+            crash_point("service.bundle.before")
             self.blobs.copy(upload_key(run.owner, run.spec.bundle), paths.bundle)
+            crash_point("service.bundle.after")
         self.store.runs.queue(run.id)
+        crash_point("service.queue.after")
 
     def _image(self, caller: Caller, spec: RunSpec) -> Image:
         catalog = self.catalog
@@ -163,18 +169,25 @@ class RunManager:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""
         grace_s = 0.0 if now else CANCEL_GRACE_S
         stop_at = utcnow() + timedelta(seconds=grace_s)
-        return self.store.reserve.use(lambda: self.store.runs.cancel(run_id, stop_at=stop_at))
+        crash_point("service.cancel.before")
+        run = self.store.reserve.use(lambda: self.store.runs.cancel(run_id, stop_at=stop_at))
+        crash_point("service.cancel.after")
+        return run
 
     def remove(self, run: Run) -> None:
         """Forget a final run and all its blobs, also the upload of its code; models made by it stay.
 
         The housekeeper sweeps once more: this may be cut off after its first step, or somebody write meanwhile.
         """
+        crash_point("service.remove.before")
         self.store.reserve.use(lambda: self.store.runs.remove(run.id))
+        crash_point("service.remove.rows")
         self.blobs.delete(RunPaths(run.id).root)
+        crash_point("service.remove.blobs")
         with self._guard(run.owner):
             if not self.store.removals.uses_bundle(run.owner, run.spec.bundle):
                 self.blobs.delete(upload_key(run.owner, run.spec.bundle))
+        crash_point("service.remove.after")
 
     def resolve(self, owner: str, text: str) -> Run:
         """A run by its id, by a unique prefix of it, or ``last``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from atelier.crash_points import crash_point
 from atelier.errors import NotFound, RefusedInput
 from atelier.records import ModelFile, ModelVersion
 from atelier.service.manager import checked_model_name
@@ -47,18 +48,22 @@ class ModelManager:
             self._check_upload(owner, file)
         listing = [file.model_dump() for file in sorted(files, key=lambda file: file.path)]
         digest = hashlib.sha256(json.dumps([card, listing], sort_keys=True).encode()).hexdigest()
+        crash_point("service.model.before")
         version, fresh = self.store.models.add(
             owner=owner, project=project, name=name, run_id=run_id, digest=digest, card=card, files=listing
         )
+        crash_point("service.model.rows")
         try:
             for file in files:
                 key = f"{model_key(owner, name, version)}/{file.path}"
                 if fresh or not self.blobs.exists(key):
                     self.blobs.copy(upload_key(owner, file.sha256), key)
+                    crash_point("service.model.file")
         except OSError:
             if fresh:  # a version that lacks files must not be anybody's newest
                 self._forget(owner, name, version)
             raise
+        crash_point("service.model.after")
         return self.version(owner, name, version)
 
     def _check_upload(self, owner: str, file: ModelFile) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, RunSpec, RunState
@@ -149,6 +150,7 @@ class Reconciler:
                     self.feed.touch(owner)
             if claim is None:
                 return
+            crash_point("service.claim.after")
             run = await asyncio.to_thread(self.store.runs.get, claim.run_id)
             self.feed.touch(run.owner)
             await self._launch(Launch(Key(claim.run_id, claim.n), run.owner, claim.token, claim.devices))
@@ -156,7 +158,9 @@ class Reconciler:
     async def _launch(self, launch: Launch) -> None:
         try:
             await asyncio.to_thread(self.store.runs.launched, *launch.key)
+            crash_point("service.launch.counted")
             await self.backend.start(launch)
+            crash_point("service.launch.after")
         except OSError as problem:
             log.exception("Attempt %s/%s could not be started.", *launch.key)
             reason = Reason.DISK_FULL if is_disk_full(problem) else Reason.START_FAILED
@@ -232,11 +236,14 @@ class Reconciler:
     async def _finish(self, key: Key, outcome: Outcome) -> None:
         is_composed = await asyncio.to_thread(self.attempts.compose, *key)
         finish = self.store.runs.finish
+        crash_point("service.lost.before")
         run = await asyncio.to_thread(self.store.reserve.use, lambda: finish(*key, outcome))
+        crash_point("service.lost.rows")
         if is_composed:
             await asyncio.to_thread(self.attempts.write_record, key.run_id)
         self.feed.touch(run.owner)
         await self.backend.clean(key)
+        crash_point("service.lost.after")
 
     # -- the queue's own limit ------------------------------------------------------------------------------------
     async def _expire_queue(self) -> None:
@@ -244,7 +251,9 @@ class Reconciler:
             await self._apart(self._expire_one(run_id), f"the queue limit of {run_id}")
 
     async def _expire_one(self, run_id: str) -> None:
+        crash_point("service.expire.before")
         run = await asyncio.to_thread(self.store.runs.expire, run_id)
+        crash_point("service.expire.after")
         self.feed.touch(run.owner)
         await asyncio.to_thread(self.attempts.write_record, run_id)
 
@@ -269,8 +278,11 @@ class Reconciler:
         deadline = asyncio.get_running_loop().time() + KILL_GRACE_S
         while (await self.backend.observe([key]))[key] is Sign.ALIVE and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.1)
+        crash_point("service.clean.before")
         await self.backend.kill(key)
+        crash_point("service.clean.killed")
         await self.backend.clean(key)
+        crash_point("service.clean.after")
 
     async def sweep(self) -> None:
         """At start: let no kernel's lease end yet, and end and remove what attempts that are over have left."""
@@ -281,8 +293,10 @@ class Reconciler:
     async def _sweep_one(self, key: Key) -> None:
         state = await self._attempt_state(key)
         if state is None or state.is_final:
+            crash_point("service.sweep.before")
             await self.backend.kill(key)
             await self.backend.clean(key)
+            crash_point("service.sweep.after")
 
     async def _attempt_state(self, key: Key) -> AttemptState | None:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from atelier.crash_points import crash_point
 from atelier.errors import NotFound
 from atelier.records import AttemptState, Reason
 from atelier.service.attempts import AttemptManager, FinishReport
@@ -55,8 +56,11 @@ class Recovery:
             died_at = time.monotonic()
             self._died[key] = (tried, died_at)
         if time.monotonic() - died_at >= TRIES[tried] * self.attempts.limits.patience:
+            crash_point("service.recover.before")
             await self.backend.recover(key)
+            crash_point("service.recover.spawned")
             await asyncio.to_thread(self.attempts.store.runs.recovering, *key)
+            crash_point("service.recover.after")
         return True
 
     async def end_of(self, key: Key, stop: str | None, message: str) -> Outcome:
@@ -65,7 +69,9 @@ class Recovery:
         What is still on its machine is set aside, and the run's record tells where.
         """
         outcome = await self._written(key) or STOPPED.get(stop or "")
+        crash_point("service.aside.before")
         place = await self.backend.set_aside(key)
+        crash_point("service.aside.after")
         if place is not None:
             message = f"The run's supervising process died. What could not be brought in of what it left is in {place}."
             await self._warn(key, message)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.records import Attempt, Run
 from atelier.service.chunks import Chunks, StreamKey
@@ -46,9 +47,12 @@ class Streams:
             if offset != size or not data:
                 return size, []
             points = parse_points(data) if stream == "metrics" else []
+            crash_point("service.append.before")
             self.blobs.write(key.chunk(offset), data)
+            crash_point("service.append.blob")
             self.chunks.add(key, offset)
             after = self.store.streams.appended(run_id, n, stream, offset=offset, length=len(data), points=points)
+            crash_point("service.append.after")
             if after == offset + len(data):
                 self.chunks.merge(key, after)
             return after, points
@@ -87,8 +91,11 @@ class Streams:
             with self.chunks.guard(key):
                 size = self.store.streams.size(run_id, n, stream)
                 if not self.blobs.exists(key.whole) or self.blobs.size_bytes(key.whole) < size:
+                    crash_point("service.compose.before")
                     self._compose(key, size)
+                    crash_point("service.compose.written")
                 self.blobs.delete(key.folder)
+                crash_point("service.compose.after")
                 self.chunks.forget(key)
         self.store.streams.fold(run_id)
 

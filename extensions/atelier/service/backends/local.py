@@ -24,6 +24,7 @@ from typing import IO
 
 import psutil
 
+from atelier.crash_points import crash_point
 from atelier.local.catalog import NVIDIA_GPU
 from atelier.local.computer import this_computer
 from atelier.local.homes import home_of
@@ -76,7 +77,9 @@ class LocalBackend(Backend):
             "devices": {k: list(v) for k, v in launch.devices.items()},
         }
         _write_private(folder / "token", launch.token)
+        crash_point("service.launch.token")
         _write_private(folder / "orders.json", json.dumps(orders | {"service": self._service}))
+        crash_point("service.launch.orders")
         self._spawn(launch.key, [], whose(launch.owner, self._home))
 
     def _spawn(self, key: Key, options: Sequence[str], user: Mapping[str, str] | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 
+from atelier.crash_points import crash_point
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
 from atelier.service.handlers.context import Parts, User
@@ -59,5 +60,7 @@ async def _receive(
         if digest.hexdigest() != sha256:
             words = f"The bytes sent have the sha256 {digest.hexdigest()}, not {sha256}."
             raise RefusedInput("wrong_digest", words, hint="Send them again.")
+        crash_point("service.upload.before")
         await asyncio.to_thread(service.blobs.put_file, upload_key(owner, sha256), Path(stream.name))
+        crash_point("service.upload.after")
     return {"size_bytes": size}

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from atelier.crash_points import crash_point
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.schema import curves, fresh_points, runs
 
@@ -172,12 +173,15 @@ class Folder:
                 for name, row in found.items()
                 if name in touched and row.folded < newest
             ]
+            crash_point("service.fold.before")
             for start in range(0, len(folded), FOLDED_TOGETHER):
                 with self._db.write() as connection:
                     connection.execute(_UPDATE, folded[start : start + FOLDED_TOGETHER])
+            crash_point("service.fold.curves")
             done = (fresh_points.c.run_id == run_id) & (fresh_points.c.seq <= newest)
             with self._db.write() as connection:
                 connection.execute(delete(fresh_points).where(done))
+            crash_point("service.fold.after")
 
     def told(self, run_id: str, name: str | None = None) -> dict[str, dict[str, Any]]:
         """Name → curve as views draw it, with what still waits; of one name only when it is given."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, and_, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 
+from atelier.crash_points import crash_point
 from atelier.errors import Conflict
 from atelier.quantities import utcnow
 from atelier.records import (
@@ -265,6 +266,7 @@ class RunStore:
             row = run_row(connection, run_id)
             if attempt is not None and row is not None and not AttemptState(attempt.state).is_final:
                 end_attempt(connection, this, outcome)
+                crash_point("service.finish.within")
                 connection.execute(sql_delete(leases).where(leases.c.holder == holder_of(run_id, n)))
                 after_attempt(connection, row, n, outcome)
         return self.get(run_id)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 
+from atelier.crash_points import crash_point
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, RunState
 from atelier.service.store.database import Database, next_change
@@ -188,6 +189,7 @@ def _over(limit: float | None, used: float, wanted: float) -> bool:
 
 
 def _take(connection: Connection, row: Row[Any], free: Mapping[str, Sequence[str]]) -> Claim:
+    crash_point("service.claim.before")
     n, now = row.attempt + 1, utcnow()
     token, token_hash = new_token()
     fresh = {"run_id": row.id, "n": n, "state": AttemptState.STARTING.value, "token_hash": token_hash}
@@ -197,5 +199,6 @@ def _take(connection: Connection, row: Row[Any], free: Mapping[str, Sequence[str
         for device in ids:
             lease = {"device": device, "resource": resource, "holder": holder_of(row.id, n), "owner": row.owner}
             connection.execute(insert(leases).values(**lease, since=now))
+    crash_point("service.claim.within")
     move(connection, row, RunState.STARTING, attempt=n, not_before=None)
     return Claim(row.id, n, token, devices)
