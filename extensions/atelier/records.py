@@ -173,7 +173,21 @@ RETRYABLE = frozenset(
         Reason.DISK_FULL,
     }
 )
-"""Reasons after which a run with retries left is tried again."""
+"""Reasons after which a run with retries left is tried again, unless its spec names others."""
+
+ANY_REASON = "any"
+"""Names all of `RETRY_CHOICES` in a spec."""
+
+RETRY_CHOICES = tuple(
+    reason
+    for reason in Reason
+    if not reason.value.startswith("waits_")
+    and reason not in {Reason.DEADLINE, Reason.QUEUE_DEADLINE, Reason.CANCELLED_BY_USER, Reason.PREEMPTED}
+)
+"""Reasons that a spec may name to be tried again after.
+
+No time is left after a deadline, a cancelled run is not wanted, and one that gave its place away comes again anyway.
+"""
 
 
 class WorkKind(StrEnum):
@@ -210,6 +224,12 @@ class RunSpec(Record):
     machine: str | None = None
     nodes: int = Field(default=1, ge=1, le=1024)
     retries: int = Field(default=0, ge=0, le=100)
+    retry_on: list[Annotated[str, Field(max_length=32)]] = Field(
+        default_factory=lambda: sorted(RETRYABLE - {Reason.PREEMPTED}),
+        max_length=40,
+        description="reasons after which it is tried again, or 'any'",
+    )
+    priority: int = Field(default=0, ge=-100, le=100, description="orders its owner's own runs; higher goes first")
     timeout_s: float | None = Field(default=None, gt=0)
     queue_timeout_s: float | None = Field(default=None, gt=0)
     stall_timeout_s: float | None = Field(default=None, gt=0)
@@ -294,7 +314,11 @@ class Run(Record):
     hint: str = Field(default="", description="one next action; empty when none is due")
     image: str
     machine: str
-    queue_position: int | None = None
+    priority: int = Field(default=0, description="as it is now; higher goes first among its owner's own")
+    queue_position: int | None = Field(
+        default=None, description="in which order it is tried, from 1; null unless queued"
+    )
+    not_before: Moment | None = Field(default=None, description="when a queued run may be tried again")
     progress: Progress | None = None
     attempts: list[Attempt] = Field(default_factory=list)
     environment: Environment | None = None

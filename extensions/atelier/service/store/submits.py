@@ -15,6 +15,9 @@ from atelier.records import RunSpec, RunState, new_run_id
 from atelier.service.store.lifecycle import WORDS, run_row
 from atelier.service.store.schema import runs, submissions, transitions
 
+_LATER = ("retry_on", "priority")
+"""Fields of a spec that its first schema didn't have: left at their defaults they make no other run."""
+
 
 @dataclass(frozen=True)
 class NewRun:
@@ -35,8 +38,13 @@ class NewRun:
 
 
 def digest_of(spec: RunSpec) -> str:
-    """Tells whether two submits are of the same run."""
-    return hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    """Tells whether two submits are of the same run, also where an older Atelier has seen the first one."""
+    told = spec.model_dump(mode="json")
+    usual = RunSpec(work=spec.work, bundle=spec.bundle).model_dump(mode="json")
+    for name in _LATER:
+        if told[name] == usual[name]:
+            del told[name]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def known_submit(connection: Connection, new: NewRun, digest: str) -> str | None:
@@ -86,6 +94,7 @@ def insert_run(connection: Connection, new: NewRun, change: int) -> str:
             kind=new.spec.kind,
             name=new.name,
             state=RunState.CREATED.value,
+            priority=new.spec.priority,
             message=WORDS[RunState.CREATED],
             image=new.image,
             machine=new.machine,
