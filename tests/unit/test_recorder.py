@@ -260,6 +260,8 @@ class TestCheckpoint:
 
     def test_refuses_what_can_be_none(self, job: Recorder, tmp_path: Path) -> None:
         refused("no_such_file", lambda: job.checkpoint(tmp_path / "nothing", step=1))
+        (tmp_path / "empty/deep").mkdir(parents=True)
+        refused("no_such_file", lambda: job.checkpoint(tmp_path / "empty", step=1))
         os.mkfifo(tmp_path / "pipe")
         refused("not_a_file", lambda: job.checkpoint(tmp_path / "pipe", step=1))
         (tmp_path / "d").mkdir()
@@ -285,6 +287,49 @@ class TestCheckpoint:
             shutil.rmtree(path)
         assert later.resume_from == made[0], "it was checked once"
         assert Recorder(tmp_path / "other", run_id="r", resume_from=made[4], in_run=True).resume_from is None
+
+    @pytest.mark.parametrize(
+        ("harm", "told"),
+        [
+            (lambda made: (made / "m").write_bytes(b"x" * 999), "m differs from its manifest"),
+            (lambda made: (made / "m").write_bytes(b"x" * 999 + b"y"), "m differs from its manifest"),
+            (lambda made: (made / "m").write_bytes(b"x" * 1001), "m differs from its manifest"),
+            (lambda made: (made / "m").unlink(), "m is missing"),
+            (lambda made: (made / "m").rename(made / "n"), "m is missing"),
+            (lambda made: ((made / "m").unlink(), (made / "m").mkdir()), "m is missing"),
+            (lambda made: ((made / "m").unlink(), (made / "m").symlink_to("/etc/passwd")), "m can't be read"),
+            (lambda made: (made / "more").write_bytes(b"x"), "more is not in its manifest"),
+            (lambda made: os.mkfifo(made / "pipe"), "pipe can't be read"),
+            (lambda made: (made / MANIFEST).unlink(), "it has no manifest"),
+            (lambda made: (made / MANIFEST).write_bytes(b""), "its manifest is damaged"),
+            (lambda made: (made / MANIFEST).write_bytes(os.urandom(80)), "its manifest is damaged"),
+            (lambda made: os.truncate(made / MANIFEST, 40), "its manifest is damaged"),
+            (lambda made: os.truncate(made / MANIFEST, 73), "deep/a is not in its manifest"),
+        ],
+    )  # fmt: skip
+    def test_every_kind_of_damage_is_seen(
+        self, job: Recorder, tmp_path: Path, harm: Callable[[Path], object], told: str
+    ) -> None:
+        (tmp_path / "state/deep").mkdir(parents=True)
+        (tmp_path / "state/m").write_bytes(b"x" * 1000)
+        (tmp_path / "state/deep/a").write_text("a")
+        (tmp_path / "state/a\x0bb\u2028").write_text("b")
+        whole, made = (job.checkpoint(tmp_path / "state", step=step) for step in (1, 2))
+        assert damage(made) == ""
+        harm(made)
+        assert damage(made).startswith(told)
+        assert Recorder(tmp_path / "next", run_id="r", resume_from=made, in_run=True).resume_from == whole
+
+    def test_a_checkpoint_that_nobody_would_hear_of_is_an_error(self, job: Recorder, tmp_path: Path) -> None:
+        (tmp_path / "m").write_text("1")
+        whole = job.checkpoint(tmp_path / "m", step=1)
+        (job.folder / "spool/events.jsonl").unlink()
+        (job.folder / "spool/events.jsonl").symlink_to("/dev/full")
+        full = Recorder(job.folder, run_id="r-aaaaaaaaaa", in_run=True)
+        with pytest.raises(OSError, match="No space left"):
+            full.checkpoint(tmp_path / "m", step=2)
+        assert [path for path in whole.parent.iterdir() if path != whole] == []
+        assert damage(whole) == ""
 
     def test_kill_9_leaves_whole_checkpoints_or_none(self, tmp_path: Path) -> None:
         (tmp_path / "big").write_bytes(os.urandom(1 << 20) * 8)

@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from atelier.agent.place import Place, fetch, sha256_of
-from atelier.agent.uploads import MANIFEST
+from atelier.local.disk import is_full
 from atelier.local.threads import thread_limits
+from atelier.recorder.spool import unlike_manifest
 
 _DIST = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)\.dist-info")
 
@@ -77,21 +79,39 @@ def write_params(place: Place, params: Mapping[str, Any]) -> None:
     (place.run / "params.json").write_text(json.dumps(params))
 
 
-def bring_checkpoint(place: Place, checkpoints: list[dict[str, Any]], warn: Any) -> Path | None:
-    """The newest whole checkpoint, on this disk; a torn one is skipped and named."""
+def bring_checkpoint(place: Place, checkpoints: list[dict[str, Any]], warn: Callable[[str], object]) -> Path | None:
+    """The newest whole checkpoint, on this disk; one that is not whole is skipped and named.
+
+    Raises
+    ------
+    OSError
+        This disk is full, which says nothing of the checkpoint.
+    """
     for checkpoint in checkpoints:
         folder = place.run / "resume" / f"step-{checkpoint['step']:010d}"
-        try:
-            for file in checkpoint["files"]:
-                target = folder / file["path"]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                fetch(file["url"], target)
-                if sha256_of(target) != file["sha256"]:
-                    raise ValueError(f"{file['path']} is not what was stored")
-            if not (folder / MANIFEST).exists():
-                raise ValueError(f"{MANIFEST} is missing")
-        except (OSError, ValueError) as problem:
-            warn(f"The checkpoint of step {checkpoint['step']} is not whole and was skipped: {problem}.")
-            continue
-        return folder
+        wrong = _brought(checkpoint["files"], folder)
+        if not wrong:
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        warn(f"The checkpoint of step {checkpoint['step']} is not whole and was skipped: {wrong}.")
     return None
+
+
+def _brought(files: list[dict[str, Any]], folder: Path) -> str:
+    """Bring a checkpoint's files to a folder; what is wrong with them, empty when nothing is."""
+    digests = {}
+    for file in files:
+        path, target = file["path"], folder / file["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fetch(file["url"], target)
+            digests[path] = sha256_of(target)
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{path} is missing"
+        except OSError as problem:
+            if is_full(problem):
+                raise
+            return f"{path} can't be read: {problem.strerror or problem}"
+        if digests[path] != file["sha256"]:
+            return f"{path} is not what was stored"
+    return unlike_manifest(folder, digests)

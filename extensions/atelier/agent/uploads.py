@@ -13,8 +13,8 @@ from atelier.agent.place import Place, open_regular, sha256_of, store
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.quantities import format_bytes
+from atelier.recorder.spool import unlike_manifest
 
-MANIFEST = "MANIFEST.sha256"
 MOST_CARD_BYTES = 8 << 20
 
 
@@ -49,8 +49,21 @@ class Uploads:
         return text
 
     def checkpoint(self, folder: Path, step: int) -> None:
-        """Publish a checkpoint: first all its files, then the one call that makes it the newest."""
+        """Publish a checkpoint: first all its files, then the one call that makes it the newest.
+
+        Raises
+        ------
+        RefusedInput
+            ``torn_checkpoint``: it is not what the code has published.
+        """
         files = [_report(path, name) for name, path in _files(folder)]
+        wrong = unlike_manifest(folder, {file["path"]: file["sha256"] for file in files})
+        if wrong:
+            raise RefusedInput(
+                "torn_checkpoint",
+                f"The checkpoint of step {step} is not whole and was not kept: {wrong}.",
+                hint="Leave the folder that checkpoint() returns as it is.",
+            )
         crash_point("agent.checkpoint.before")
         for file in files:
             url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"])["url"]

@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from atelier.recorder.checks import (
     plain_path,
     whole_number,
 )
-from atelier.recorder.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish
+from atelier.recorder.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish, thin
 
 Item = TypeVar("Item")
 
@@ -158,8 +159,7 @@ class Recorder:
         self._metrics.append(line.encode())
 
     def _quote(self, name: str) -> str:
-        quoted = self._quoted[name] = f"{json.dumps(metric_name(name))}:"
-        return quoted
+        return self._quoted.setdefault(name, f"{json.dumps(metric_name(name))}:")
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Say how far the work is: ``progress(3, total=5)``. Time left is known from the second call on.
@@ -210,18 +210,22 @@ class Recorder:
         Raises
         ------
         RefusedInput
-            ``no_such_file``, ``not_a_file``, ``bad_metric`` (a step that is no whole number).
+            ``no_such_file`` (none of that name, or none in the folder), ``not_a_file``, ``bad_metric`` (the step).
         OSError
-            The disk is full or broken: there is no checkpoint of this step.
+            The disk is full or broken: there is no checkpoint of this call, and the ones before are as they were.
         """
         source = existing_path(path)
         number = whole_number(step)
         if number < 0:
             raise RefusedInput("bad_metric", f"A step can't be {number}.", hint="Count from 0.")
         made = publish(source, self._spool / "checkpoints" / f"step-{number:08d}")
-        self._event("checkpoint", step=number, folder=f"checkpoints/{made.name}")
+        try:
+            self._events.append_durably(_event_line("checkpoint", step=number, folder=f"checkpoints/{made.name}"))
+        except OSError:
+            shutil.rmtree(made, ignore_errors=True)  # the agent would never hear of it
+            raise
         if not self.in_run:
-            _thin(made.parent)
+            thin(made.parent, KEPT_LOCAL_CHECKPOINTS)
         return made
 
     @property
@@ -339,8 +343,7 @@ class Recorder:
         ]
 
     def _event(self, kind: str, **content: Any) -> None:
-        text = json.dumps({"t": round(time.time(), 6), "type": kind, **content})
-        self._events.append(text.encode() + b"\n")
+        self._events.append(_event_line(kind, **content))
 
     def _warn_once(self, text: str, *, key: str, aloud: bool = False) -> None:
         if key not in self._warned:
@@ -379,6 +382,10 @@ class Recorder:
         return f"<div><b>{title} {escape(self.id)}</b>{done}{where}<table>{rows}</table></div>"
 
 
+def _event_line(kind: str, **content: Any) -> bytes:
+    return json.dumps({"t": round(time.time(), 6), "type": kind, **content}).encode() + b"\n"
+
+
 def _read_params(path: str | None) -> dict[str, Any]:
     if not path:
         return {}
@@ -387,11 +394,3 @@ def _read_params(path: str | None) -> dict[str, Any]:
     except (OSError, ValueError) as problem:
         raise InternalError("bad_params", "The run's parameters can't be read.", hint="Submit it again.") from problem
     return params if isinstance(params, dict) else {}
-
-
-def _thin(checkpoints: Path) -> None:
-    """Outside a run nobody ships checkpoints away, so only the newest stay."""
-    import shutil
-
-    for old in sorted(checkpoints.glob("step-*"), key=checkpoint_order)[:-KEPT_LOCAL_CHECKPOINTS]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -81,18 +81,31 @@ class LineFile:
 
     def append(self, line: bytes) -> None:
         """Append a line; it must end with a newline."""
+        try:
+            self._write(line)
+        except OSError as problem:
+            self._lose(problem)
+
+    def append_durably(self, line: bytes) -> None:
+        """The same for what must not get lost: it is on the disk when this returns.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken, and the line is not there.
+        """
+        self._write(line)
+        os.fsync(self._descriptor)
+
+    def _write(self, line: bytes) -> None:
         if self._torn:
             line = b"\n" + line
         crash_point("recorder.line.before")
-        try:
-            written = os.write(self._descriptor if self._descriptor >= 0 else self._open(), line)
-        except OSError as problem:
-            self._lose(problem)
-            return
+        written = os.write(self._descriptor if self._descriptor >= 0 else self._open(), line)
         crash_point("recorder.line.after")
         self._torn = written < len(line)
         if self._torn:
-            self._lose(OSError(f"only {written} of {len(line)} bytes were written"))
+            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written", str(self.path))
 
     def read(self) -> list[Any]:
         """The JSON of every whole line; a line torn by a full disk is left out."""
@@ -171,19 +184,20 @@ def publish(source: Path, target: Path) -> Path:
     Raises
     ------
     RefusedInput
-        ``not_a_file``.
+        ``not_a_file``; ``no_such_file`` for a folder without files.
     OSError
         The disk is full or broken; nothing is left behind.
     """
     unfinished = target.with_name(f".tmp-{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
     unfinished.mkdir(parents=True)
     try:
-        pairs = list(files_below(source)) if source.is_dir() else [(source.name, source)]
         lines = []
-        for name, path in pairs:
+        for name, path in files_below(source) if source.is_dir() else [(source.name, source)]:
             if name != MANIFEST:
                 (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
                 lines.append(f"{copy_file(path, unfinished / name, durable=True)}  {name}\n")
+        if not lines:
+            raise RefusedInput("no_such_file", f"There is no file in {str(source)!r}.", hint="Write it first.")
         with open(unfinished / MANIFEST, "x", encoding="utf-8", errors="surrogateescape") as manifest:
             manifest.writelines(lines)
             manifest.flush()
@@ -192,7 +206,8 @@ def publish(source: Path, target: Path) -> Path:
             _sync_folder(Path(base))
         crash_point("recorder.publish.written")
         made = _rename_to_free(unfinished, target)
-        _sync_folder(target.parent)
+        for above in (target.parent, target.parent.parent):
+            _sync_folder(above)
         crash_point("recorder.publish.after")
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -228,6 +243,12 @@ def checkpoint_order(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in folder.name.split("-")[1:] if part.isdigit())
 
 
+def thin(checkpoints: Path, count: int) -> None:
+    """Leave the newest ones only: outside a run nobody ships checkpoints away."""
+    for old in sorted(checkpoints.glob("step-*"), key=checkpoint_order)[:-count]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def damage(folder: Path) -> str:
     """What is wrong with a published folder, by its manifest; empty when it is whole."""
     digests = {}
@@ -257,13 +278,13 @@ def unlike_manifest(folder: Path, digests: Mapping[str, str]) -> str:
             return f"{name} is not in its manifest"
         if found[name] != wanted[name]:
             return f"{name} differs from its manifest"
-    return "" if wanted else "its manifest is empty"
+    return ""
 
 
 def _listed(manifest: Path) -> dict[str, str]:
     """What a manifest says: POSIX path → sha256; ValueError when it can't be one."""
     wanted = {}
-    for line in manifest.read_bytes().decode("utf-8", "surrogateescape").splitlines():
+    for line in manifest.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
         digest, _, name = line.partition("  ")
         if not _DIGEST.fullmatch(digest) or not name or name.startswith("/") or ".." in name.split("/"):
             raise ValueError(line)
