@@ -92,6 +92,8 @@ class TestFilesystemBlobs(BlobStoreContract):
                 use(key)
         assert not blobs.exists(key)
         assert list(blobs.keys("runs")) == []
+        assert blobs.sizes("runs") == {}
+        assert name == "runs" or blobs.names(name.rpartition("/")[0]) == []
         with pytest.raises((FileNotFoundError, NotADirectoryError)):
             fetch(blobs.read_url(key), tmp_path / "target")
         if name != key:
@@ -152,7 +154,8 @@ class TestFilesystemBlobs(BlobStoreContract):
         assert blobs.expire("uploads", 60) == 0
         assert part.exists()
         os.utime(part, (0, 0))
-        assert blobs.expire("uploads", 60) == 0
+        assert blobs.names("uploads") == []
+        assert blobs.expire("uploads", 60) == 1
         assert not part.exists()
 
 

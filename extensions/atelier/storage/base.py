@@ -44,6 +44,24 @@ class BlobStore(ABC):
         """All keys below a folder-like prefix, sorted; nothing for a prefix that isn't there."""
 
     @abstractmethod
+    def names(self, prefix: str) -> list[str]:
+        """The first part below a folder-like prefix of every key there, sorted, without looking any deeper.
+
+        A folder whose last key was removed may be among them.
+        """
+
+    @abstractmethod
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """All keys below a folder-like prefix and how many bytes each has."""
+
+    def clear_unfinished(self, prefix: str, age_s: float) -> int:
+        """Remove what killed writers left below a prefix longer ago than that; how many there were.
+
+        A store that shows nothing before it is whole has nothing of the kind.
+        """
+        return 0
+
+    @abstractmethod
     def copy(self, source: str, target: str) -> None:
         """Store the bytes of one key under another; cheap where the store can."""
 
@@ -64,7 +82,7 @@ class BlobStore(ABC):
         """Seconds since ``key`` was written; a copy may be as old as what it was copied from."""
 
     def expire(self, prefix: str, age_s: float) -> int:
-        """Remove all keys below a prefix that are older than that; how many there were.
+        """Remove all keys below a prefix that are older than that, and what is unfinished; how many there were.
 
         What is written again is as young as its last write. Called again, or by several at once, it removes the rest.
         """
@@ -74,7 +92,7 @@ class BlobStore(ABC):
                 if self.age_s(key) > age_s:
                     self.delete(key)
                     removed += 1
-        return removed
+        return removed + self.clear_unfinished(prefix, age_s)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of ``key`` from ``offset`` on, at most ``length`` of them."""

@@ -65,19 +65,33 @@ class FilesystemBlobs(BlobStore):
     def keys(self, prefix: str) -> Iterator[str]:
         yield from sorted(f"{prefix}/{name}" for name in self._files(prefix) if not _is_part(name))
 
-    def _files(self, prefix: str) -> list[str]:
-        """Names below a prefix of all plain files; none where it is not a folder."""
+    def names(self, prefix: str) -> list[str]:
         try:
-            with held_folder(self.root, _names(prefix)) as folder:
-                top = Path(f"/proc/self/fd/{folder}")
-                return [
-                    (Path(place) / name).relative_to(top).as_posix()
-                    for place, _, names in os.walk(top)
-                    for name in names
-                    if not os.path.islink(os.path.join(place, name))
-                ]
+            with held_folder(self.root, _names(prefix)) as folder, os.scandir(f"/proc/self/fd/{folder}") as entries:
+                return sorted(each.name for each in entries if not (each.is_symlink() or _is_part(each.name)))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        files = self._files(prefix)
+        return {f"{prefix}/{name}": files[name] for name in sorted(files) if not _is_part(name)}
+
+    def _files(self, prefix: str) -> dict[str, int]:
+        """Names below a prefix of all plain files, and their sizes; none where it is not a folder."""
+        try:
+            with held_folder(self.root, _names(prefix)) as folder:
+                return dict(_plain_files(f"/proc/self/fd/{folder}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    def clear_unfinished(self, prefix: str, age_s: float) -> int:
+        removed = 0
+        for name in filter(_is_part, self._files(prefix)):
+            with contextlib.suppress(FileNotFoundError):  # its writer was only slow
+                if self.age_s(f"{prefix}/{name}") > age_s:
+                    self.delete(f"{prefix}/{name}")
+                    removed += 1
+        return removed
 
     def copy(self, source: str, target: str) -> None:
         """One file under both keys: blobs are replaced, never written into, so neither sees the other change."""
@@ -110,15 +124,6 @@ class FilesystemBlobs(BlobStore):
     def age_s(self, key: str) -> float:
         return time.time() - self._status(key).st_mtime
 
-    def expire(self, prefix: str, age_s: float) -> int:
-        """The same; what a killed writer has left goes too."""
-        removed = super().expire(prefix, age_s)
-        for name in filter(_is_part, self._files(prefix)):
-            with contextlib.suppress(FileNotFoundError):  # its writer was only slow
-                if self.age_s(f"{prefix}/{name}") > age_s:
-                    self.delete(f"{prefix}/{name}")
-        return removed
-
     def read_url(self, key: str, *, lifetime_s: float = 3600.0) -> str:
         """As `BlobStore.read_url`; its path has no link, so that whoever opens it need follow none."""
         return self.root.resolve().joinpath(*_names(key)).as_uri()
@@ -130,6 +135,20 @@ class FilesystemBlobs(BlobStore):
 
 def _names(key: str) -> list[str]:
     return checked_key(key).split("/")
+
+
+def _plain_files(top: str) -> Iterator[tuple[str, int]]:
+    """Plain files at any depth and their sizes; no link is followed, and what goes meanwhile is left out."""
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        with contextlib.suppress(FileNotFoundError), os.scandir(f"{top}/{below}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{below}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield f"{below}{entry.name}", entry.stat(follow_symlinks=False).st_size
 
 
 def _is_part(name: str) -> bool:

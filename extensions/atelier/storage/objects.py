@@ -64,6 +64,20 @@ class ObjectBlobs(BlobStore):
     def _found(self, prefix: str) -> list[str]:
         return sorted(str(name) for name in self._fs.find(self._name(prefix)))
 
+    def names(self, prefix: str) -> list[str]:
+        try:
+            found = self._fs.ls(self._name(prefix), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        above = f"{self._name(prefix)}/"
+        return sorted(str(name).rstrip("/").removeprefix(above) for name in found if str(name).startswith(above))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        start, found = len(self._root) + 1, self._fs.find(self._name(prefix), detail=True)
+        return {
+            str(name)[start:]: int(info["size"]) for name, info in sorted(found.items()) if name != self._name(prefix)
+        }
+
     def copy(self, source: str, target: str) -> None:
         self._info(source)
         self._fs.cp_file(self._name(source), self._name(target))

@@ -113,7 +113,8 @@ class BlobStoreContract:
             lambda: blobs.read(key), lambda: blobs.size_bytes(key), lambda: blobs.exists(key),
             lambda: list(blobs.keys(key)), lambda: blobs.copy(key, "x"), lambda: blobs.copy("good", key),
             lambda: blobs.delete(key), lambda: blobs.age_s(key), lambda: blobs.expire(key, 0),
-            lambda: blobs.read_url(key), lambda: blobs.write_url(key),
+            lambda: blobs.read_url(key), lambda: blobs.write_url(key), lambda: blobs.names(key),
+            lambda: blobs.sizes(key),
         ]  # fmt: skip
         for use in uses:
             with pytest.raises(InternalError) as caught:
@@ -140,6 +141,20 @@ class BlobStoreContract:
         assert list(blobs.keys("run/a")) == ["run/a/b/c", "run/a/z"]
         assert list(blobs.keys("run/b")) == []
         assert list(blobs.keys("nowhere")) == []
+
+    def test_names_below_a_prefix_come_once_and_sizes_with_their_keys(self, blobs: BlobStore) -> None:
+        sizes = {"runs/r-b/run.json": 3, "runs/r-a/log/1": 0, "runs/r-a/log/2": 7, "runs/r-a/x y#1": 1, "runs/note": 2}
+        for key, size in [*sizes.items(), ("runs2/r-c/x", 5), ("run", 5)]:
+            blobs.write(key, b"x" * size)
+        assert blobs.names("runs") == ["note", "r-a", "r-b"]
+        assert blobs.names("runs/r-a") == ["log", "x y#1"]
+        assert blobs.sizes("runs") == sizes
+        assert list(blobs.sizes("runs")) == list(blobs.keys("runs"))
+        assert blobs.sizes("runs/r-a/log") == {"runs/r-a/log/1": 0, "runs/r-a/log/2": 7}
+        for nothing in ("nowhere", "runs/note", "runs/r-a/log/1"):
+            assert (blobs.names(nothing), blobs.sizes(nothing)) == ([], {})
+        assert blobs.clear_unfinished("runs", 0) == 0
+        assert blobs.sizes("runs") == sizes
 
     def test_numbers_of_equal_width_sort_as_numbers(self, blobs: BlobStore) -> None:
         offsets = random.Random(7).sample(range(10**12), 50)
