@@ -223,6 +223,16 @@ class RunHandle:
         self._take(self._client.cancel(self.id, now=now))
         return self
 
+    def pin(self) -> RunHandle:
+        """Keep the run until it is deleted by hand, whatever the platform's retention says; twice does no harm."""
+        self._take(self._client.pin(self.id))
+        return self
+
+    def unpin(self) -> RunHandle:
+        """Let retention take the run as any other."""
+        self._take(self._client.pin(self.id, pinned=False))
+        return self
+
     def result(self, timeout_s: float | None = None) -> Any:
         """Wait for a function's run and return what the function returned (JSON).
 

@@ -326,6 +326,7 @@ class Run(Record):
     metrics: dict[str, float | None] = Field(default_factory=dict, description="newest values; null is not finite")
     artifacts: int = 0
     warnings: list[str] = Field(default_factory=list)
+    pinned: bool = Field(default=False, description="kept until its owner removes it, whatever retention says")
     created_at: Moment
     queued_at: Moment | None = None
     started_at: Moment | None = None

@@ -158,6 +158,17 @@ class Limits(_Setting):
         return 4 * self.bundle_size
 
 
+class Retention(_Setting):
+    """How long ended runs are kept, by age and by the bytes of all of them; None is for ever.
+
+    The newest ``keep`` of each user stay in any case, and so does what is pinned or has made a model.
+    """
+
+    age: Seconds | None = None
+    size: Bytes | None = None
+    keep: int = Field(default=20, ge=0)
+
+
 class Kubernetes(_Setting):
     """The cluster backend's own settings."""
 
@@ -171,6 +182,7 @@ class Settings(_Setting):
     accounts: Literal["one", "system"] = "one"
     catalog: Catalog = Catalog()
     limits: Limits = Limits()
+    retention: Retention = Retention()
     database: str | None = None
     blobs: str | None = None
     backend: Literal["local"] | dict[Literal["kubernetes"], Kubernetes] = "local"
@@ -222,6 +234,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "machines": Machine,
         "roots": Root,
         "limits": Limits,
+        "retention": Retention,
         "kubernetes": Kubernetes,
     }
     model: type[Record] = Settings

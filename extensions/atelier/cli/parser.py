@@ -175,6 +175,9 @@ def _runs(add: _Adder) -> None:
     fetch = add("fetch", "runs:fetch", "copy the files that a run left", "atelier fetch last -o results")
     fetch.add_argument("run", metavar="RUN", help=RUN_HELP)
     fetch.add_argument("-o", dest="out", metavar="DIR", help="folder to put them into (one named like the run)")
+    pin = add("pin", "runs:pin", "keep a run, whatever the platform's retention says", "atelier pin last")
+    pin.add_argument("run", metavar="RUN", help=RUN_HELP)
+    pin.add_argument("--undo", action="store_true", help="take the pin away")
     add("rm", "runs:rm", "delete a run that has ended, and its files", "atelier rm r-abcdefghij").add_argument(
         "run", metavar="RUN", help=RUN_HELP
     )

@@ -1,4 +1,4 @@
-"""``atelier runs | show | logs | cancel | fetch | rm``."""
+"""``atelier runs | show | logs | cancel | fetch | pin | rm``."""
 
 from __future__ import annotations
 
@@ -109,6 +109,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "attempts": f"{len(attempts)} of {spec['retries'] + 1}" if len(attempts) > 1 or spec["retries"] else "",
         "files": f"{record['artifacts']} (atelier fetch {record['id']})" if record["artifacts"] else "",
         "code": _code(record["source"]),
+        "kept": "pinned" if record.get("pinned") else "",
     }
 
 
@@ -238,6 +239,16 @@ def fetch(options: Namespace, output: Output) -> int:
         output.say(f"{format_bytes(path.stat().st_size):>10}  {path}")
     if not files:
         output.say(f"{record['id']} has left no files" + (" yet." if record["state"] not in FINAL else "."))
+    return 0
+
+
+def pin(options: Namespace, output: Output) -> int:
+    """Keep a run, or take its pin away."""
+    with client_of(options) as client:
+        record = client.pin(resolve_run(client, options.run)["id"], pinned=not options.undo)
+    output.document(record)
+    kept = "is pinned: it stays until you take the pin away and delete it" if record["pinned"] else "is pinned no more"
+    output.say(f"{record['id']} {kept}.")
     return 0
 
 

@@ -169,8 +169,12 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return self._json("POST", f"{_run(run_id)}/cancel", json={"now": now}, headers=headers)
 
+    def pin(self, run_id: str, *, pinned: bool = True) -> Json:
+        """Keep a run until its owner deletes it, whatever retention says; or no longer."""
+        return self._json("PUT" if pinned else "DELETE", f"{_run(run_id)}/pin")
+
     def remove(self, run_id: str) -> None:
-        """Delete a final run and its files; `Conflict` for one that is not final."""
+        """Delete a final run and its files; `Conflict` for one that is not final, or is pinned."""
         self._transport.request("DELETE", _run(run_id))
 
     def log(self, run_id: str, *, offset: int = 0, limit: int = 65536, attempt: int | None = None) -> Json:

@@ -13,6 +13,7 @@ from atelier.local.layers import clear_unused
 from atelier.quantities import utcnow
 from atelier.records import RunState
 from atelier.service.manager import RunManager
+from atelier.service.retention import Expiry
 from atelier.service.store import Store
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import UPLOADS
@@ -47,11 +48,13 @@ class Housekeeper:
     store: Store
     blobs: BlobStore
     runs: RunManager
+    expiry: Expiry
     layers: Path
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
+            await self._apart(self.expiry.apply)
             await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
             await self._apart(self.clear_layers)

@@ -174,6 +174,11 @@ class RunManager:
         crash_point("service.cancel.after")
         return run
 
+    def pin(self, run_id: str, *, pinned: bool) -> Run:
+        """Keep a run, of any state, until its owner removes it; or no longer."""
+        self.store.reserve.use(lambda: self.store.keeping.pin(run_id, pinned=pinned))
+        return self.store.runs.get(run_id)
+
     def remove(self, run: Run) -> None:
         """Forget a final run and all its blobs, also the upload of its code; models made by it stay.
 
@@ -182,12 +187,23 @@ class RunManager:
         crash_point("service.remove.before")
         self.store.reserve.use(lambda: self.store.runs.remove(run.id))
         crash_point("service.remove.rows")
+        self._clear(run)
+        crash_point("service.remove.after")
+
+    def release(self, run: Run) -> bool:
+        """The same for retention; False, with nothing done, when the run has been pinned or has made a model since."""
+        is_gone = self.store.reserve.use(lambda: self.store.keeping.release(run.id))
+        if is_gone:
+            self._clear(run)
+        return is_gone
+
+    def _clear(self, run: Run) -> None:
         self.blobs.delete(RunPaths(run.id).root)
         crash_point("service.remove.blobs")
+        upload = upload_key(run.owner, run.spec.bundle)
         with self._guard(run.owner):
-            if not self.store.removals.uses_bundle(run.owner, run.spec.bundle):
-                self.blobs.delete(upload_key(run.owner, run.spec.bundle))
-        crash_point("service.remove.after")
+            if self.blobs.exists(upload) and not self.store.removals.uses_bundle(run.owner, run.spec.bundle):
+                self.blobs.delete(upload)
 
     def resolve(self, owner: str, text: str) -> Run:
         """A run by its id, by a unique prefix of it, or ``last``."""

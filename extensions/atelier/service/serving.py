@@ -38,6 +38,7 @@ from atelier.service.manager import RunManager
 from atelier.service.models import ModelManager
 from atelier.service.orphaned import refuse_orphaned
 from atelier.service.reconciler import Reconciler
+from atelier.service.retention import Expiry
 from atelier.service.scratch import clear_scratch
 from atelier.service.store import Store
 from atelier.service.streams import Streams
@@ -132,7 +133,8 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
     reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
-    house = Housekeeper(store, blobs, runs, home / "envs" / "layers")
+    expiry = Expiry(store, blobs, runs, settings.retention, feed.touch)
+    house = Housekeeper(store, blobs, runs, expiry, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)
 

@@ -104,6 +104,20 @@ def cancel(run_id: str, service: Parts, user: User, body: CancelBody | None = No
     return service.changed(service.runs.cancel(run.id, now=body.now if body else False))
 
 
+@router.put("/runs/{run_id}/pin", response_model=Run)
+def pin(run_id: str, service: Parts, user: User) -> Run:
+    """Keep the run until its owner removes it; doing it again changes nothing."""
+    run = service.runs.resolve(user.owner, run_id)
+    return service.changed(service.runs.pin(run.id, pinned=True))
+
+
+@router.delete("/runs/{run_id}/pin", response_model=Run)
+def unpin(run_id: str, service: Parts, user: User) -> Run:
+    """Let retention take the run as any other."""
+    run = service.runs.resolve(user.owner, run_id)
+    return service.changed(service.runs.pin(run.id, pinned=False))
+
+
 @router.delete("/runs/{run_id}", status_code=204)
 async def remove(run_id: str, service: Parts, user: User) -> Response:
     """Forget a final run and what it left; models that it made stay."""

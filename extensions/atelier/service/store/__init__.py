@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from atelier.service.store.database import Database, told_database_errors
 from atelier.service.store.files import ArtifactStore, ModelStore
+from atelier.service.store.keeping import KeepingStore, Removable
 from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
@@ -24,6 +25,7 @@ __all__ = [
     "Outcome",
     "Queue",
     "Quota",
+    "Removable",
     "Store",
     "Wait",
     "hash_token",
@@ -56,6 +58,7 @@ class Store:
         self.artifacts = ArtifactStore(self.database)
         self.models = ModelStore(self.database)
         self.removals = RemovalStore(self.database)
+        self.keeping = KeepingStore(self.database)
 
     def close(self) -> None:
         """Let go of all connections."""

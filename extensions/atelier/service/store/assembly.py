@@ -53,6 +53,7 @@ def run_of(row: Row[Any], attempts: Iterable[Attempt], *, artifacts: int, positi
         metrics=row.metrics,
         artifacts=artifacts,
         warnings=row.warnings,
+        pinned=row.pinned,
         created_at=row.created_at,
         queued_at=row.queued_at,
         started_at=row.started_at,

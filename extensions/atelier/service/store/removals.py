@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from atelier.quantities import utcnow
-from atelier.service.store.database import Database
+from atelier.service.store.database import Database, next_change
 from atelier.service.store.schema import removed_runs, runs
+
+
+def forget(connection: Connection, row: Row[Any]) -> None:
+    """Remove a run and all that the store has of it, but a mark from which every view learns of it."""
+    mark = {"id": row.id, "owner": row.owner, "change": next_change(connection), "removed_at": utcnow()}
+    connection.execute(insert(removed_runs).values(**mark))
+    connection.execute(delete(runs).where(runs.c.id == row.id))
 
 
 class RemovalStore:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, func, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from atelier.crash_points import crash_point
@@ -34,6 +34,7 @@ from atelier.service.store.lifecycle import (
     run_row,
     unknown_run,
 )
+from atelier.service.store.removals import forget
 from atelier.service.store.schema import artifacts, attempts, leases, removed_runs, runs, submissions
 from atelier.service.store.submits import NewRun, digest_of, insert_run, known_submit, note_submit
 
@@ -281,9 +282,10 @@ class RunStore:
                 raise Conflict(
                     "run_is_live", f"Run {run_id} is {row.state}.", hint=f"Cancel it first: atelier cancel {run_id}"
                 )
-            mark = {"id": run_id, "owner": row.owner, "change": next_change(connection), "removed_at": utcnow()}
-            connection.execute(insert(removed_runs).values(**mark))
-            connection.execute(sql_delete(runs).where(runs.c.id == run_id))
+            if row.pinned:
+                hint = f"Take the pin away first: atelier pin {run_id} --undo"
+                raise Conflict("run_is_pinned", f"Run {run_id} is pinned.", hint=hint)
+            forget(connection, row)
 
     # -- what the reconciler reads --------------------------------------------------------------------------------
     def live_attempts(self) -> list[Row[Any]]:
