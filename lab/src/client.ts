@@ -21,11 +21,18 @@ export const clientPlugin: JupyterFrontEndPlugin<IAtelier> = {
     const openFile = (path: string): void => {
       void app.commands.execute('docmanager:open', { path });
     };
+    const activity = new ActivityStore(api, events);
     return {
       api,
       events,
-      activity: new ActivityStore(api, events),
-      host: beside => ({ api, events, openFile, beside: beside === undefined ? undefined : contents.localPath(beside) })
+      activity,
+      host: beside => ({
+        api,
+        events,
+        activity,
+        openFile,
+        beside: beside === undefined ? undefined : contents.localPath(beside)
+      })
     };
   }
 };

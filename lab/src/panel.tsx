@@ -117,7 +117,7 @@ function openTab(app: JupyterFrontEnd, tabs: Tabs, host: Host, id: Run['id'], na
 function statusItem(app: JupyterFrontEnd, atelier: IAtelier): ReactWidget {
   const item = ReactWidget.create(
     <HostContext.Provider value={atelier.host()}>
-      <StatusItem activity={atelier.activity} onClick={() => void app.commands.execute(CommandIDs.showRuns)} />
+      <StatusItem onClick={() => void app.commands.execute(CommandIDs.showRuns)} />
     </HostContext.Provider>
   );
   item.addClass('at-status');

@@ -124,7 +124,7 @@ def fails_in_the_background(ann: Visitor, records: Records) -> RunPane:
     pane = RunPane(ann.page.locator("#atelier-runs").get_by_test_id("atelier-run")).wait()
     agree(pane, records)
     error = records.run(pane.id)["attempts"][-1]["error"]
-    shown = pane.root.get_by_role("group", name="Error")
+    shown = pane.root.get_by_role("group", name="What happened")
     expect(shown).to_contain_text(f"{error['kind']}: {error['message']}")
     assert error["message"] == "the third line is wrong"
     shown.locator("summary").click()

@@ -167,7 +167,7 @@ def test_what_was_submitted_wrong_or_fails_is_told_in_words(lab: Lab, page: Page
     page.locator(".Toastify__toast").get_by_text("Show", exact=True).click()
     panel = page.locator(PANEL)
     expect(state(panel)).to_have_text("Failed")
-    card = panel.get_by_role("group", name="Error")
+    card = panel.get_by_role("group", name="What happened")
     expect(card).to_contain_text("ZeroDivisionError: division by zero")
     expect(card).to_contain_text("return 1 / n")
     assert "atelier" not in card.inner_text()

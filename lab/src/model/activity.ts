@@ -12,7 +12,8 @@ export interface ActivityData {
 }
 
 const STATES = ['running', 'starting', 'queued', 'created'];
-const LIMIT = 100;
+/** The most that the service gives at once. */
+const LIMIT = 500;
 const RETRY_MS = 5_000;
 
 export class ActivityStore extends Store<ActivityData> {

@@ -37,6 +37,9 @@ export interface CopyOrder {
   replace?: boolean;
 }
 
+/** Where a waiting run may be moved to. */
+export type Place = 'first' | 'last' | { before: string };
+
 export class Api {
   constructor(private readonly settings: ServerConnection.ISettings) {}
 
@@ -68,6 +71,16 @@ export class Api {
 
   cancel(id: string): Promise<Run> {
     return this.send('POST', `api/v1/runs/${id}/cancel`, { now: false });
+  }
+
+  /** Gives a waiting run another place among the caller's own. */
+  move(id: string, to: Place): Promise<Run> {
+    return this.send('POST', `api/v1/runs/${id}/move`, { to });
+  }
+
+  /** Keeps a run whatever is cleaned up, or no longer. */
+  pin(id: string, pinned: boolean): Promise<Run> {
+    return this.send(pinned ? 'PUT' : 'DELETE', `api/v1/runs/${id}/pin`, null);
   }
 
   remove(id: string): Promise<void> {

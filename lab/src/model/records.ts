@@ -58,6 +58,14 @@ export interface Run {
   image: string;
   machine: string;
   queue_position: number | null;
+  /** Among the runs of its owner. */
+  priority?: number;
+  /** Kept whatever is cleaned up. */
+  pinned?: boolean;
+  /** When a waiting run may be tried again. */
+  not_before?: string | null;
+  /** Step of the newest checkpoint, which another attempt goes on from. */
+  checkpoint_step?: number | null;
   progress: Progress | null;
   attempts: Attempt[];
   environment: { image: string; python: string; lock_sha256: string } | null;

@@ -59,6 +59,10 @@ export class RunStore extends Store<RunData> {
     this.take({ type: 'run', data: await this.api.cancel(this.id) });
   }
 
+  async pin(pinned: boolean): Promise<void> {
+    this.take({ type: 'run', data: await this.api.pin(this.id, pinned) });
+  }
+
   async remove(): Promise<void> {
     await this.api.remove(this.id);
     this.change({ removed: true });

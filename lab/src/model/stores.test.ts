@@ -341,7 +341,7 @@ describe('the log', () => {
 });
 
 describe('the unfinished runs', () => {
-  const path = 'api/v1/runs?state=running&state=starting&state=queued&state=created&limit=100';
+  const path = 'api/v1/runs?state=running&state=starting&state=queued&state=created&limit=500';
   const queued = makeRun({ id: 'r-qqqqqqqqqq', state: 'queued' });
 
   async function opened(): Promise<[Page, ActivityStore, Run[]]> {

@@ -10,7 +10,6 @@ import {
   numberText,
   progressPart,
   progressText,
-  queueText,
   runStateText,
   stoppedText,
   STATE_CHOICES,
@@ -30,10 +29,6 @@ describe('states', () => {
     expect(runStateText(ended)).toBe('Cancelled');
     // it was asked to stop, and was done before
     expect(runStateText({ ...ended, state: 'succeeded' })).toBe('Done');
-  });
-
-  it('name the place in the queue', () => {
-    expect([null, 1, 2].map(queueText)).toEqual(['', 'Next in the queue', 'Place 2 in the queue']);
   });
 });
 

@@ -36,13 +36,6 @@ export function runStateText(run: Pick<Run, 'state' | 'desired' | 'ended_at'>): 
   return stopping ? 'Cancelling' : stateText(run.state);
 }
 
-export function queueText(position: number | null): string {
-  if (position === null) {
-    return '';
-  }
-  return position <= 1 ? 'Next in the queue' : `Place ${position} in the queue`;
-}
-
 /** `3725` → `1 h 2 min`, as the command line writes it. */
 export function durationText(seconds: number): string {
   if (!(seconds >= 0)) {
@@ -165,11 +158,19 @@ export function momentText(iso: string | null, now: number): string {
   if (then.toDateString() === today.toDateString()) {
     return time;
   }
-  const day =
-    then.getFullYear() === today.getFullYear()
-      ? then.toLocaleDateString([], { day: 'numeric', month: 'short' })
-      : then.toLocaleDateString([], { day: 'numeric', month: 'short', year: 'numeric' });
-  return `${day}, ${time}`;
+  return `${dayText(then, today)}, ${time}`;
+}
+
+/** The same to the second. */
+export function secondText(iso: string, now: number): string {
+  const then = new Date(iso);
+  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  return then.toDateString() === new Date(now).toDateString() ? time : `${dayText(then, new Date(now))}, ${time}`;
+}
+
+function dayText(then: Date, today: Date): string {
+  const isThisYear = then.getFullYear() === today.getFullYear();
+  return then.toLocaleDateString([], { day: 'numeric', month: 'short', ...(isThisYear ? {} : { year: 'numeric' }) });
 }
 
 export function fullMomentText(iso: string | null): string {

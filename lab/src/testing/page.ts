@@ -2,6 +2,7 @@
 
 import { ServerConnection } from '@jupyterlab/services';
 
+import { ActivityStore } from '../model/activity';
 import { Api } from '../model/api';
 import { Events, type SocketLike } from '../model/events';
 import type { Artifact, Attempt, Run } from '../model/records';
@@ -27,6 +28,7 @@ export class Page {
   readonly sockets: Socket[] = [];
   readonly api: Api;
   readonly events: Events;
+  readonly activity: ActivityStore;
   /** Answer with no server at all. */
   away = false;
 
@@ -44,10 +46,11 @@ export class Page {
       },
       random: () => 0.5
     });
+    this.activity = new ActivityStore(this.api, this.events);
   }
 
   get host(): Host {
-    return { api: this.api, events: this.events };
+    return { api: this.api, events: this.events, activity: this.activity };
   }
 
   /** The newest socket; there is none before the first view asked for changes. */

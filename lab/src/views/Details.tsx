@@ -2,9 +2,10 @@
 
 import type { ReactNode } from 'react';
 
-import type { Attempt, Run } from '../model/records';
+import { isExplained } from '../model/evidence';
+import type { Run } from '../model/records';
 import { bytesText, durationText, fullMomentText, lasted, lastedText, momentText } from '../model/texts';
-import { StateWord } from './parts';
+import { Attempts } from './Why';
 
 export function Details(props: { run: Run; now: number }): JSX.Element {
   const { run, now } = props;
@@ -26,14 +27,14 @@ export function Details(props: { run: Run; now: number }): JSX.Element {
       <Group title="Where">
         <Pairs pairs={places(run)} />
       </Group>
-      {run.attempts.length > 0 && <Attempts attempts={run.attempts} now={now} />}
-      {[...run.warnings, ...run.source.warnings].map(warning => (
-        <p key={warning} className="at-warning">
-          {warning}
-        </p>
-      ))}
+      {run.attempts.length > 0 && !hasAttemptsAbove(run) && <Attempts attempts={run.attempts} now={now} />}
     </div>
   );
+}
+
+/** The card that says why a run ended so has all its attempts, when there are several. */
+function hasAttemptsAbove(run: Run): boolean {
+  return isExplained(run) && run.attempts.length > 1;
 }
 
 function Group(props: { title: string; children: ReactNode }): JSX.Element {
@@ -58,48 +59,6 @@ export function Pairs(props: { pairs: Pair[] }): JSX.Element {
       ))}
     </dl>
   );
-}
-
-function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Element {
-  return (
-    <div className="at-group at-group-wide">
-      <h4 className="at-group-title">Attempts</h4>
-      <div className="at-scroll" tabIndex={0} role="group" aria-label="Attempts">
-        <table className="at-table at-attempts">
-          <thead>
-            <tr>
-              <th scope="col">#</th>
-              <th scope="col">State</th>
-              <th scope="col">Started</th>
-              <th scope="col">Took</th>
-              <th scope="col">Why it ended</th>
-            </tr>
-          </thead>
-          <tbody>
-            {[...props.attempts].reverse().map(one => (
-              <tr key={one.n}>
-                <td>{one.n}</td>
-                <td>
-                  <StateWord state={one.state} />
-                </td>
-                <td title={fullMomentText(one.started_at)}>{momentText(one.started_at, props.now)}</td>
-                <td>{lastedText(one, props.now)}</td>
-                <td className={why(one) === NOTHING ? 'at-nothing' : undefined}>{why(one)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-    </div>
-  );
-}
-
-const NOTHING = '–';
-
-function why(attempt: Attempt): string {
-  const words = attempt.message ?? attempt.error?.message ?? attempt.reason?.replace(/_/g, ' ') ?? '';
-  const code = attempt.exit_code === null || attempt.exit_code === 0 ? '' : `exit code ${attempt.exit_code}`;
-  return [words, code].filter(Boolean).join(' · ') || NOTHING;
 }
 
 function times(run: Run, now: number): Pair[] {

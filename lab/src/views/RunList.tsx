@@ -2,8 +2,10 @@
 
 import { Fragment, useState } from 'react';
 
+import { placeText } from '../model/evidence';
 import type { RunsTarget } from '../model/ids';
 import { ListStore, type ListData } from '../model/liststore';
+import { arrange, queueOf } from '../model/queue';
 import { isFinal, type Run } from '../model/records';
 import {
   fullMomentText,
@@ -16,9 +18,10 @@ import {
   STATE_CHOICES,
   stateText
 } from '../model/texts';
+import { RowMenu } from './RowMenu';
 import { RunView } from './RunView';
-import { useHost, useNow, useStore } from './host';
-import { Button, ConnectionNotice, Empty, ErrorNotice, Loading, StateIcon } from './parts';
+import { useActivity, useHost, useNow, useStore } from './host';
+import { Button, ConnectionNotice, Empty, ErrorNotice, Loading, Pinned, StateIcon } from './parts';
 
 export interface RunListProps {
   target: RunsTarget;
@@ -32,9 +35,14 @@ export function RunList(props: RunListProps): JSX.Element {
     JSON.stringify(props.target),
     () => new ListStore(props.target, api, events)
   );
+  const queue = queueOf(useActivity().unfinished.values());
   const [opened, setOpened] = useState<string | null>(null);
-  const runs = data.runs ?? [];
-  const now = useNow(runs.some(run => !isFinal(run)));
+  const [words, setWords] = useState('');
+  const place = { state: data.state, isFirstPage: data.trail.length === 1, isOfAll: props.target.ids === null };
+  const { waiting, others, more } = arrange(data.runs ?? [], queue, place);
+  const now = useNow([...waiting, ...others].some(run => !isFinal(run)));
+  const hasPages = (data.next !== null || data.trail.length > 1) && !(place.isOfAll && data.state === 'queued');
+  const isEmpty = waiting.length + others.length === 0;
   const open = (run: Run): void => {
     if (props.onOpen) {
       props.onOpen(run);
@@ -42,46 +50,88 @@ export function RunList(props: RunListProps): JSX.Element {
       setOpened(opened === run.id ? null : run.id);
     }
   };
+  const rowOf = (run: Run): JSX.Element => (
+    <Fragment key={run.id}>
+      <Row
+        run={run}
+        now={now}
+        opened={opened === run.id}
+        inPlace={!props.onOpen}
+        open={() => open(run)}
+        menu={<RowMenu run={run} queue={queue} say={setWords} />}
+      />
+      {opened === run.id && (
+        <tr className="at-opened">
+          <td colSpan={COLUMNS}>
+            <RunView id={run.id} known={run} onRemoved={() => setOpened(null)} />
+          </td>
+        </tr>
+      )}
+    </Fragment>
+  );
   return (
     <div role="group" className="at-list" aria-label="Runs" data-testid="atelier-runs">
       <ListHead store={store} data={data} />
       <ConnectionNotice heardAt={null} />
       {data.error && <ErrorNotice error={data.error} onRetry={() => void store.refresh()} />}
       {data.runs === null && !data.error && <Loading what="the runs" />}
-      {data.runs !== null && runs.length === 0 && <NoRuns state={data.state} all={() => store.filter(null)} />}
-      {runs.length > 0 && (
+      {data.runs !== null && isEmpty && <NoRuns state={data.state} all={() => store.filter(null)} />}
+      {!isEmpty && (
         <table className="at-table at-runs-table">
-          <thead>
-            <tr>
-              <th scope="col">State</th>
-              <th scope="col">Run</th>
-              <th scope="col">Started</th>
-              <th scope="col" className="at-cell-took">
-                Took
-              </th>
-              <th scope="col" className="at-cell-metric">
-                Metric
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {runs.map(run => (
-              <Fragment key={run.id}>
-                <Row run={run} now={now} opened={opened === run.id} inPlace={!props.onOpen} open={() => open(run)} />
-                {opened === run.id && (
-                  <tr className="at-opened">
-                    <td colSpan={5}>
-                      <RunView id={run.id} known={run} onRemoved={() => setOpened(null)} />
-                    </td>
-                  </tr>
-                )}
-              </Fragment>
-            ))}
-          </tbody>
+          <Columns />
+          {waiting.length > 0 && (
+            <tbody className="at-waiting" aria-label="Waiting, the next one first">
+              {waiting.map(rowOf)}
+              {more > 0 && <More count={more} all={data.state === null ? () => store.filter('queued') : null} />}
+            </tbody>
+          )}
+          <tbody>{others.map(rowOf)}</tbody>
         </table>
       )}
-      {(data.next !== null || data.trail.length > 1) && <Paging store={store} data={data} />}
+      <p className="at-unseen" role="status">
+        {words}
+      </p>
+      {hasPages && <Paging store={store} data={data} />}
     </div>
+  );
+}
+
+const COLUMNS = 6;
+
+function Columns(): JSX.Element {
+  return (
+    <thead>
+      <tr>
+        <th scope="col">State</th>
+        <th scope="col">Run</th>
+        <th scope="col">Started</th>
+        <th scope="col" className="at-cell-took">
+          Took
+        </th>
+        <th scope="col" className="at-cell-metric">
+          Metric
+        </th>
+        <th scope="col" className="at-cell-menu">
+          <span className="at-unseen">What can be done</span>
+        </th>
+      </tr>
+    </thead>
+  );
+}
+
+function More(props: { count: number; all: (() => void) | null }): JSX.Element {
+  return (
+    <tr className="at-more">
+      <td colSpan={COLUMNS}>
+        {props.all ? (
+          <Button kind="bare" onClick={props.all}>
+            Show {props.count} more that wait
+          </Button>
+        ) : (
+          <span className="at-quiet">{props.count} more wait.</span>
+        )}
+      </td>
+    </tr>
   );
 }
 
@@ -114,6 +164,7 @@ interface RowProps {
   opened: boolean;
   inPlace: boolean;
   open: () => void;
+  menu: JSX.Element;
 }
 
 function Row(props: RowProps): JSX.Element {
@@ -123,25 +174,30 @@ function Row(props: RowProps): JSX.Element {
   return (
     <tr className={`at-row${props.opened ? ' at-row-opened' : ''}`} onClick={props.open}>
       <td className="at-cell-state">
-        <span className="at-state">
+        <span className="at-state" title={run.message}>
           <StateIcon state={run.state} />
           {runStateText(run)}
           {part !== null && <span className="at-quiet"> {Math.round(part * 100)} %</span>}
+          {placeText(run) && <span className="at-quiet"> {placeText(run)}</span>}
         </span>
       </td>
       <td className="at-cell-name">
-        <button
-          type="button"
-          className="at-link"
-          aria-expanded={props.inPlace ? props.opened : undefined}
-          title={`${run.name} · ${run.id}`}
-          onClick={event => {
-            event.stopPropagation();
-            props.open();
-          }}
-        >
-          {run.name}
-        </button>
+        <span className="at-name">
+          <button
+            type="button"
+            className="at-link"
+            aria-expanded={props.inPlace ? props.opened : undefined}
+            title={`${run.name} · ${run.id}`}
+            onClick={event => {
+              event.stopPropagation();
+              props.open();
+            }}
+          >
+            {run.name}
+          </button>
+          {run.pinned && <Pinned />}
+          {run.priority ? <span className="at-tag">priority {run.priority}</span> : null}
+        </span>
       </td>
       <td className="at-cell-time" title={fullMomentText(run.started_at ?? run.created_at)}>
         {momentText(run.started_at ?? run.created_at, now)}
@@ -154,6 +210,7 @@ function Row(props: RowProps): JSX.Element {
           </>
         )}
       </td>
+      <td className="at-cell-menu">{props.menu}</td>
     </tr>
   );
 }

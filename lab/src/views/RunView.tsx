@@ -2,7 +2,8 @@
 
 import { useId, useState, type KeyboardEvent } from 'react';
 
-import { isFinal, type ErrorReport, type Run } from '../model/records';
+import { checkpointText, isExplained } from '../model/evidence';
+import { isFinal, type Run } from '../model/records';
 import { RunStore, type RunData } from '../model/runstore';
 import {
   fullMomentText,
@@ -11,7 +12,6 @@ import {
   momentText,
   progressPart,
   progressText,
-  queueText,
   runStateText,
   stateText,
   stoppedText
@@ -21,8 +21,10 @@ import { Details } from './Details';
 import { CopyBack, Files } from './Files';
 import { LogPane } from './LogPane';
 import { ModelView } from './ModelView';
+import { PinButton } from './PinButton';
+import { Warnings, Why } from './Why';
 import { useHost, useNow, useStore } from './host';
-import { AskingButton, ConnectionNotice, CopyId, ErrorNotice, Loading, Notice, StateIcon } from './parts';
+import { AskingButton, ConnectionNotice, CopyId, ErrorNotice, Loading, Notice, Pinned, StateIcon } from './parts';
 
 export interface RunViewProps {
   id: string;
@@ -80,7 +82,6 @@ function Known(props: KnownProps): JSX.Element {
   const { run, data } = props;
   const live = !isFinal(run);
   const now = useNow(live);
-  const report = lastError(run);
   const panes: Pane[] = [
     { key: 'live', title: 'Metrics, log', body: <Live run={run} data={data} live={live} /> },
     {
@@ -98,28 +99,23 @@ function Known(props: KnownProps): JSX.Element {
   return (
     <>
       <Head {...props} now={now} live={live} />
+      {isExplained(run) && <Why run={run} now={now} />}
+      <Warnings run={run} />
       {live && <ProgressLine run={run} now={now} />}
-      {report && run.state === 'failed' && <ErrorCard report={report} />}
       <Tabs panes={panes} first={run.started_at === null ? 'details' : 'live'} />
     </>
   );
 }
 
-function lastError(run: Run): ErrorReport | null {
-  return [...run.attempts].reverse().find(attempt => attempt.error !== null)?.error ?? null;
-}
-
-/** Whether the state's word, or the card with the error, tells the same as the run's sentence. */
-function isSaidAlready(run: Run): boolean {
+/** What the service says of a run that is well, unless the state's word says it. */
+function plainWords(run: Run): string {
   const words = [runStateText(run), stateText(run.state)].map(word => `${word}.`);
-  const error = run.state === 'failed' ? lastError(run) : null;
-  return words.includes(run.message) || (error !== null && run.message.startsWith(`${error.kind}: `));
+  return [words.includes(run.message) ? '' : run.message, run.hint].filter(Boolean).join(' ');
 }
 
 function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
   const { run, data, store, live, now } = props;
-  const words = [isSaidAlready(run) ? '' : run.message, run.hint].filter(Boolean).join(' ');
-  const place = run.state === 'queued' ? queueText(run.queue_position) : '';
+  const words = isExplained(run) ? '' : plainWords(run);
   return (
     <header className="at-head">
       <div className="at-head-row">
@@ -133,6 +129,7 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
           </span>
         </h3>
         <div className="at-head-actions">
+          <PinButton pinned={run.pinned ?? false} pin={pinned => store.pin(pinned)} />
           {data.artifacts?.some(one => one.kind === 'notebook') && <CopyBack run={run.id} artifact={null} whole />}
           {live && run.desired !== 'cancelled' && (
             <AskingButton question="Stop this run?" yes="Cancel run" no="Keep it" act={() => store.cancel()}>
@@ -161,13 +158,10 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
         {run.started_at && <span>{lastedText(run, now)}</span>}
         {stoppedText(run) && <span>{stoppedText(run)}</span>}
         {run.attempts.length > 1 && <span>{attemptText(run)}</span>}
+        {run.pinned && <Pinned />}
+        {live && !isExplained(run) && checkpointText(run) && <span>{checkpointText(run)}</span>}
       </div>
-      {(words || place) && (
-        <p className="at-message">
-          {place && <strong>{place}. </strong>}
-          {words}
-        </p>
-      )}
+      {words && <p className="at-message">{words}</p>}
     </header>
   );
 }
@@ -215,30 +209,6 @@ function Live(props: { run: Run; data: RunData; live: boolean }): JSX.Element {
     <div className="at-live">
       {data.curves === null ? <Loading what="the metrics" /> : <Curves curves={data.curves} live={live} />}
       <LogPane id={run.id} attempts={run.attempts} live={live} />
-    </div>
-  );
-}
-
-function ErrorCard(props: { report: ErrorReport }): JSX.Element {
-  const { report } = props;
-  const place = [
-    report.cell === null ? '' : `cell ${report.cell}`,
-    report.file ?? '',
-    report.line === null ? '' : `line ${report.line}`
-  ];
-  return (
-    <div role="group" className="at-error" aria-label="Error">
-      <p className="at-error-title">
-        <strong>{report.kind}</strong>
-        {report.message && `: ${report.message}`}
-      </p>
-      {place.some(Boolean) && <p className="at-quiet">{place.filter(Boolean).join(' · ')}</p>}
-      <details className="at-fold">
-        <summary>Traceback</summary>
-        <pre className="at-trace" tabIndex={0} aria-label="Traceback">
-          {report.traceback}
-        </pre>
-      </details>
     </div>
   );
 }

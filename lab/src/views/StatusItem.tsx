@@ -1,14 +1,11 @@
 /** The status bar's item: how many runs are going, or that the service can't be asked. */
 
-import { useSyncExternalStore } from 'react';
-
-import { activityText, type ActivityStore } from '../model/activity';
-import { useConnection } from './host';
+import { activityText } from '../model/activity';
+import { useActivity, useConnection } from './host';
 import { Icon, NOT_RUNNING } from './parts';
 
-export function StatusItem(props: { activity: ActivityStore; onClick: () => void }): JSX.Element {
-  const { activity } = props;
-  const data = useSyncExternalStore(activity.subscribe, activity.snapshot);
+export function StatusItem(props: { onClick: () => void }): JSX.Element {
+  const data = useActivity();
   const connection = useConnection();
   const asleep = connection.error?.code === NOT_RUNNING;
   const away = connection.state === 'reconnecting' || (connection.state === 'service-down' && !asleep);

@@ -2,6 +2,7 @@
 
 import { createContext, useContext, useEffect, useRef, useState, useSyncExternalStore } from 'react';
 
+import type { ActivityData, ActivityStore } from '../model/activity';
 import type { Api } from '../model/api';
 import type { Connection, Events } from '../model/events';
 import type { Store } from '../model/store';
@@ -9,6 +10,8 @@ import type { Store } from '../model/store';
 export interface Host {
   api: Api;
   events: Events;
+  /** The caller's unfinished runs. */
+  activity: ActivityStore;
   /** Path of the notebook that shows the view, when there is one. */
   beside?: string | undefined;
   /** Opens a file of the server's folder. */
@@ -41,6 +44,11 @@ export function useConnection(): Connection {
     callback => events.watch(callback),
     () => events.connection
   );
+}
+
+export function useActivity(): ActivityData {
+  const { activity } = useHost();
+  return useSyncExternalStore(activity.subscribe, activity.snapshot);
 }
 
 /** The present, anew each second while `moving`. */

@@ -66,6 +66,13 @@ const SHAPES: Record<string, ReactNode> = {
   back: <path d="m9.5 3.5-4.5 4.5 4.5 4.5" />,
   next: <path d="m6.5 3.5 4.5 4.5-4.5 4.5" />,
   down: <path d="m3.5 6 4.5 4.5L12.5 6" />,
+  go: <path d="M2.5 8h10m-3.6-3.8L12.7 8l-3.8 3.8" />,
+  pin: <path d="M5.5 2.5h5l-.6 4.6 2.1 2.4H4l2.1-2.4zM8 9.5v4.3" />,
+  more: <path d="M3.5 8h.1m4.4 0h.1m4.4 0h.1" />,
+  up: <path d="M8 13V3.5M4.2 7.2 8 3.4l3.8 3.8" />,
+  sink: <path d="M8 3v9.5M4.2 8.8 8 12.6l3.8-3.8" />,
+  first: <path d="M8 14V6M4.2 9.6 8 5.8l3.8 3.8M3.5 2.5h9" />,
+  last: <path d="M8 2v8M4.2 6.4 8 10.2l3.8-3.8M3.5 13.5h9" />,
   reload: <path d="M13 8a5 5 0 1 1-1.6-3.7M13 2.5v2.8h-2.8" />
 };
 
@@ -99,6 +106,15 @@ export function StateIcon(props: { state: AttemptState }): JSX.Element {
   );
 }
 
+export function Pinned(): JSX.Element {
+  return (
+    <span className="at-pinned" title="Neither deleted nor cleaned up">
+      <Icon shape="pin" />
+      pinned
+    </span>
+  );
+}
+
 export function StateWord(props: { state: AttemptState; text?: string }): JSX.Element {
   return (
     <span className="at-state">
@@ -112,10 +128,15 @@ export interface ButtonProps {
   children: ReactNode;
   icon?: string;
   kind?: 'plain' | 'main' | 'danger' | 'bare';
+  /** Its name, where it shows none. */
   label?: string;
+  /** What it does, where its name says too little. */
+  hint?: string;
   disabled?: boolean;
   pressed?: boolean;
   expanded?: boolean;
+  /** What it opens. */
+  popup?: 'menu';
   onClick: () => void;
 }
 
@@ -125,9 +146,10 @@ export function Button(props: ButtonProps): JSX.Element {
       type="button"
       className={`at-button at-button-${props.kind ?? 'plain'}`}
       aria-label={props.label}
-      title={props.label}
+      title={props.label ?? props.hint}
       aria-pressed={props.pressed}
       aria-expanded={props.expanded}
+      aria-haspopup={props.popup}
       disabled={props.disabled}
       onClick={props.onClick}
     >
@@ -277,13 +299,18 @@ export function AskingButton(props: {
       aria-label={props.question}
       onKeyDown={event => event.key === 'Escape' && setAsking(false)}
     >
-      <span>{error ? error.message : props.question}</span>
+      <span role={error ? 'alert' : undefined}>{error ? errorText(error) : props.question}</span>
       <Button kind="danger" disabled={busy} onClick={() => void act()}>
         {props.yes}
       </Button>
       <FocusedButton onClick={() => setAsking(false)}>{props.no}</FocusedButton>
     </span>
   );
+}
+
+/** What went wrong, and what to do about it. */
+export function errorText(error: ApiError): string {
+  return [error.message, error.hint].filter(Boolean).join(' ');
 }
 
 function FocusedButton(props: { children: ReactNode; onClick: () => void }): JSX.Element {

@@ -1,10 +1,10 @@
-import { act, cleanup, fireEvent, render, screen, within } from '@testing-library/react';
+import { act, cleanup, fireEvent, screen } from '@testing-library/react';
 import { useState } from 'react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { answersFor, Failure, makeArtifact, makeAttempt, makeRun, Page, type Answers } from '../testing/page';
-import type { Run } from '../model/records';
-import { HostContext, type Host } from './host';
+import { answersFor, Failure, makeArtifact, makeRun, type Answers, type Page } from '../testing/page';
+import { settle, show, showRun, standClock } from '../testing/shown';
+import type { Host } from './host';
 import { ModelView } from './ModelView';
 import { Panel } from './Panel';
 import { RunList } from './RunList';
@@ -12,47 +12,14 @@ import { RunView } from './RunView';
 
 const ID = 'r-aaaaaaaaaa';
 
-beforeEach(() => {
-  vi.useFakeTimers({
-    toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date'],
-    now: Date.parse('2026-11-24T10:01:00Z')
-  });
-});
+beforeEach(standClock);
 
 afterEach(() => {
   cleanup();
   vi.useRealTimers();
 });
 
-async function settle(ms = 100): Promise<void> {
-  await act(() => vi.advanceTimersByTimeAsync(ms));
-}
-
-async function show(view: JSX.Element, answers: Answers, more: Partial<Host> = {}): Promise<Page> {
-  const page = new Page(answers);
-  render(<HostContext.Provider value={{ ...page.host, ...more }}>{view}</HostContext.Provider>);
-  if (page.socket) {
-    act(() => page.connect());
-  }
-  await settle();
-  return page;
-}
-
-function showRun(run: Run, answers: Answers = {}, more: Partial<Host> = {}): Promise<Page> {
-  return show(<RunView id={ID} />, answersFor(run, answers), more);
-}
-
 describe('a run', () => {
-  it('is told in words, with what to do', async () => {
-    await showRun(
-      makeRun({ state: 'queued', queue_position: 2, started_at: null, message: 'The machine is busy.', hint: 'Wait.' })
-    );
-    expect(screen.getByTestId('atelier-run-state').textContent).toBe('Waiting');
-    expect(screen.getByText(/Place 2 in the queue/)).toBeTruthy();
-    expect(screen.getByText(/The machine is busy. Wait./)).toBeTruthy();
-    expect(screen.queryByRole('progressbar')).toBeNull();
-  });
-
   it('shows its progress, and the time left only when it is known', async () => {
     const at = '2026-11-24T10:01:00Z';
     const page = await showRun(makeRun({ progress: { done: 1, total: 4, unit: null, left_s: null, at } }));
@@ -80,25 +47,6 @@ describe('a run', () => {
     act(() => page.tell('resync', {}));
     await settle();
     expect(screen.queryByText(/stopped at/)).toBeNull();
-  });
-
-  it('shows the user his own traceback as text', async () => {
-    const report = {
-      kind: 'ValueError',
-      message: '<b>bad</b>',
-      traceback: 'line <script>',
-      cell: 4,
-      file: 'train.ipynb',
-      line: 7
-    };
-    const attempts = [makeAttempt({ state: 'failed', error: report, ended_at: '2026-11-24T10:00:09Z' })];
-    await showRun(makeRun({ state: 'failed', attempts, ended_at: '2026-11-24T10:00:09Z' }));
-    const card = within(screen.getByRole('group', { name: 'Error' }));
-    expect(card.getByText(/<b>bad<\/b>/)).toBeTruthy();
-    expect(card.getByText('cell 4 · train.ipynb · line 7')).toBeTruthy();
-    expect(card.getByText('line <script>')).toBeTruthy();
-    expect(card.getByText('line <script>').closest('details')?.open).toBe(false);
-    expect(document.querySelector('script')).toBeNull();
   });
 
   it('offers its executed notebook when there is one', async () => {

@@ -1,0 +1,100 @@
+/**
+ * Why a run waits or how it ended, beside the service's own sentence and next action: what is known, by name.
+ * The static view (`display/evidence.py`) names the same facts.
+ */
+
+import { isFinal, type Attempt, type ErrorReport, type Run } from './records';
+import { bytesText, durationText, secondText } from './texts';
+
+export type Fact = readonly [name: string, value: string];
+
+const SILENT = new Set<string | null>(['agent_lost', 'stalled']);
+const SIGNALS: Record<number, string> = {
+  1: 'SIGHUP',
+  2: 'SIGINT',
+  3: 'SIGQUIT',
+  4: 'SIGILL',
+  6: 'SIGABRT',
+  7: 'SIGBUS',
+  8: 'SIGFPE',
+  9: 'SIGKILL',
+  11: 'SIGSEGV',
+  13: 'SIGPIPE',
+  14: 'SIGALRM',
+  15: 'SIGTERM',
+  24: 'SIGXCPU',
+  25: 'SIGXFSZ'
+};
+
+/** Whether a run waits, or ended otherwise than well: what its card is for. */
+export function isExplained(run: Pick<Run, 'state'>): boolean {
+  return run.state === 'queued' || (isFinal(run) && run.state !== 'succeeded');
+}
+
+/** Where in the code, how the process ended, what it used, what comes next. */
+export function facts(run: Run, now: number): Fact[] {
+  const attempt = run.attempts[run.attempts.length - 1];
+  const isSilent = run.state === 'lost' || SILENT.has(attempt?.reason ?? null);
+  const known: Fact[] = [
+    ['In the queue', placeText(run)],
+    ['Priority', run.priority ? String(run.priority) : ''],
+    ['Next attempt', nextAttemptText(run, now)],
+    ['Goes on from', checkpointText(run)],
+    ['Where', whereText(attempt?.error ?? null)],
+    exit(attempt?.exit_code ?? null),
+    ['Memory', memoryText(attempt?.usage ?? {})],
+    ['Last heard of', isSilent && attempt?.last_seen_at ? secondText(attempt.last_seen_at, now) : '']
+  ];
+  return known.filter(([, value]) => value !== '');
+}
+
+export function placeText(run: Pick<Run, 'state' | 'queue_position'>): string {
+  if (run.state !== 'queued' || !run.queue_position) {
+    return '';
+  }
+  return run.queue_position === 1 ? 'next' : `place ${run.queue_position}`;
+}
+
+/** When a run is tried again after an attempt that failed, and in how long. */
+function nextAttemptText(run: Run, now: number): string {
+  if (run.state !== 'queued' || !run.not_before) {
+    return '';
+  }
+  const left = Math.ceil((Date.parse(run.not_before) - now) / 1000);
+  const moment = secondText(run.not_before, now);
+  return left > 0 ? `${moment} (in ${left < 10 ? `${left} s` : durationText(left)})` : moment;
+}
+
+export function checkpointText(run: Pick<Run, 'checkpoint_step'>): string {
+  return run.checkpoint_step === null || run.checkpoint_step === undefined
+    ? ''
+    : `checkpoint of step ${run.checkpoint_step}`;
+}
+
+export function whereText(error: ErrorReport | null): string {
+  const place = [error?.cell ? `cell ${error.cell}` : '', error?.file ?? '', error?.line ? `line ${error.line}` : ''];
+  return place.filter(Boolean).join(' · ');
+}
+
+/** The exit code of a process, or the signal that ended it: the negative ones. */
+function exit(code: number | null): Fact {
+  if (code === null || code >= 0) {
+    return ['Exit code', code === null ? '' : String(code)];
+  }
+  const name = SIGNALS[-code];
+  return ['Signal', name ? `${-code} (${name})` : String(-code)];
+}
+
+/** The most that it used, of what it may: where the agent measured it. */
+function memoryText(usage: Attempt['usage']): string {
+  const [peak, limit] = [usage['memory_peak_bytes'], usage['memory_limit_bytes']];
+  if (!peak) {
+    return '';
+  }
+  return `${bytesText(peak)} at its peak${limit ? `, of ${bytesText(limit)}` : ''}`;
+}
+
+/** What was noticed at submit or later, each once. */
+export function warningsOf(run: Run): string[] {
+  return [...new Set([...run.source.warnings, ...run.warnings])];
+}
