@@ -128,7 +128,7 @@ def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
         thread.join()
 
     assert told.startswith(f"Port {platform.port} is taken by process ")
-    assert "pytest" in told
+    assert f"process {os.getpid()} (" in told
     assert f"PORT={platform.port + 1}" in told
 
 
