@@ -19,7 +19,7 @@ from atelier.service.store import Store
 from atelier.service.streams import Streams
 from atelier.storage import BlobStore, FilesystemBlobs, open_blobs
 from atelier.storage.paths import RunPaths
-from atelier.testing.samples import running
+from atelier.testing.samples import BROKEN, claimed, due_now, running
 
 
 @pytest.fixture
@@ -75,6 +75,29 @@ def memory_below(most_bytes: int) -> Iterator[None]:
     finally:
         tracemalloc.stop()
     assert peak < most_bytes, f"{peak / 2**20:.1f} MiB were held at once"
+
+
+# -- attempts -----------------------------------------------------------------------------------------------------
+def test_a_step_that_a_later_attempt_told_again_is_there_once(store: Store, blobs: BlobStore) -> None:
+    streams, claim = Streams(store, blobs), running(store, retries=3)
+    told = {1: range(6), 2: range(4, 8), 3: (), 4: range(6, 9)}
+    for n, steps in told.items():
+        lines = [json.dumps({"t": n, "step": step, "values": {"loss": n, f"of {n}": step}}) + "\n" for step in steps]
+        lines += [json.dumps({"t": n, "step": None, "values": {"note": n}}) + "\n"] * (n != 3)
+        streams.append(claim.run_id, n, "metrics", 0, "".join(lines).encode())
+        if n < 4:
+            store.runs.finish(claim.run_id, n, BROKEN)
+            streams.compose(claim.run_id, n)
+            due_now(store, claim.run_id)
+            store.runs.started(claim.run_id, claimed(store).n, None)
+    run, curves = store.runs.get(claim.run_id), store.streams.curves(claim.run_id)
+    assert list(streams.points(run, "loss")) == [[n, 1, 1] for n in range(4)] + [[4, 2, 2], [5, 2, 2]] + [
+        [n, 4, 4] for n in range(6, 9)
+    ]
+    assert list(streams.points(run, "of 1")) == [[n, n, 1] for n in range(6)]
+    assert list(streams.points(run, "note")) == [[None, n, n] for n in (1, 2, 4)]
+    for name in ("loss", "of 1", "note"):
+        assert curves[name]["points"] == list(streams.points(run, name)), "the curve that views draw differs"
 
 
 # -- chunks -------------------------------------------------------------------------------------------------------

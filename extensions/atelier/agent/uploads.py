@@ -13,7 +13,7 @@ from atelier.agent.place import Place, open_regular, sha256_of, store
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.quantities import format_bytes
-from atelier.recorder.spool import unlike_manifest
+from atelier.recorder.spool import checkpoint_order, unlike_manifest
 
 MOST_CARD_BYTES = 8 << 20
 
@@ -65,11 +65,12 @@ class Uploads:
                 hint="Leave the folder that checkpoint() returns as it is.",
             )
         crash_point("agent.checkpoint.before")
+        copy = (checkpoint_order(folder)[1:] or (1,))[0]
         for file in files:
-            url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"])["url"]
+            url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"], copy_number=copy)["url"]
             store(folder / file["path"], url)
         crash_point("agent.checkpoint.stored")
-        self._link.post("/checkpoints", {"step": step, "files": files})
+        self._link.post("/checkpoints", {"step": step, "copy_number": copy, "files": files})
         crash_point("agent.checkpoint.after")
 
     def model(self, folder: Path, name: str) -> None:

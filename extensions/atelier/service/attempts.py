@@ -128,7 +128,11 @@ class AttemptManager:
                     "step": kept.step,
                     "files": [
                         file
-                        | {"url": self.blobs.read_url(f"{paths.checkpoint(kept.attempt, kept.step)}/{file['path']}")}
+                        | {
+                            "url": self.blobs.read_url(
+                                f"{paths.checkpoint(kept.attempt, kept.step, copy=kept.copy)}/{file['path']}"
+                            )
+                        }
                         for file in kept.files
                     ],
                 }
@@ -276,24 +280,25 @@ class AttemptManager:
         self.feed.touch(agent.owner)
         return artifact
 
-    def place_checkpoint(self, agent: AgentCaller, step: int, path: str) -> str:
-        """Where a checkpoint's file goes."""
+    def place_checkpoint(self, agent: AgentCaller, step: int, path: str, *, copy: int) -> str:
+        """Where a checkpoint's file goes; ``copy`` counts what the attempt has published at that step."""
         self._live(agent)
-        return self.blobs.write_url(f"{RunPaths(agent.run_id).checkpoint(agent.n, step)}/{checked_path(path)}")
+        folder = RunPaths(agent.run_id).checkpoint(agent.n, step, copy=copy)
+        return self.blobs.write_url(f"{folder}/{checked_path(path)}")
 
-    def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport]) -> None:
+    def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport], *, copy: int) -> None:
         """Publish a checkpoint whose files are all stored; the files of older ones that are kept no more go."""
         self._live(agent)
         paths = RunPaths(agent.run_id)
-        folder = paths.checkpoint(agent.n, step)
+        folder = paths.checkpoint(agent.n, step, copy=copy)
         for file in files:
             self._check_stored(f"{folder}/{checked_path(file.path)}", file)
         listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
         crash_point("service.checkpoint.before")
-        spent = self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing)
+        spent = self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing, copy=copy)
         crash_point("service.checkpoint.rows")
         for old in spent:
-            self.blobs.delete(paths.checkpoint(old.attempt, old.step))
+            self.blobs.delete(paths.checkpoint(old.attempt, old.step, copy=old.copy))
         crash_point("service.checkpoint.after")
 
     def _check_stored(self, key: str, file: FileReport) -> None:

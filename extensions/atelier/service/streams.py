@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,13 +127,26 @@ class Streams:
         }
 
     def points(self, run: Run, name: str) -> Iterator[list[Any]]:
-        """Every point of one metric, over all attempts: ``[step, value, time]``."""
-        for attempt in run.attempts:
-            size = self.store.streams.size(run.id, attempt.n, "metrics")
-            for lines in _whole_lines(self.pieces(StreamKey(run.id, attempt.n, "metrics"), 0, size)):
-                for point in parse_points(lines):
-                    if point.name == name:
-                        yield [point.step, point.value, point.time]
+        """Every point of one metric, over all attempts: ``[step, value, time]``.
+
+        Where a later attempt told steps again, what earlier ones told of them and of the steps after is left out.
+        """
+        told = [attempt.n for attempt in run.attempts if self.store.streams.size(run.id, attempt.n, "metrics")]
+        ends = [math.inf]
+        for n in reversed(told[1:]):
+            first = min(
+                (point.step for point in self._points_of(run.id, n, name) if point.step is not None), default=math.inf
+            )
+            ends.append(min(ends[-1], first))
+        for n, end in zip(told, reversed(ends), strict=False):
+            for point in self._points_of(run.id, n, name):
+                if point.step is None or point.step < end:
+                    yield [point.step, point.value, point.time]
+
+    def _points_of(self, run_id: str, n: int, name: str) -> Iterator[Point]:
+        size = self.store.streams.size(run_id, n, "metrics")
+        for lines in _whole_lines(self.pieces(StreamKey(run_id, n, "metrics"), 0, size)):
+            yield from (point for point in parse_points(lines) if point.name == name)
 
 
 def _whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:

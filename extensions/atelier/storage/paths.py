@@ -58,9 +58,9 @@ class RunPaths:
         """Below an attempt's own folder: what one attempt has left neither tears nor bars what a later one leaves."""
         return f"{self.root}/artifacts/{n}/{checked_path(path)}"
 
-    def checkpoint(self, n: int, step: int) -> str:
-        """An attempt's own folder: a later one that dies at the same step can't tear what this one has published."""
-        return f"{self.root}/checkpoints/{n}-step-{step:010d}"
+    def checkpoint(self, n: int, step: int, *, copy: int) -> str:
+        """A publication's own folder: a later one that is cut off at the same step can't tear what this one holds."""
+        return f"{self.root}/checkpoints/{n}-step-{step:010d}{'' if copy == 1 else f'-{copy}'}"
 
 
 def owner_key(owner: str) -> str:

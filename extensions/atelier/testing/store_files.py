@@ -128,6 +128,15 @@ class FilesSuite:
         assert found == [(10, []), (9, files), (2, files)]
         assert store.artifacts.checkpoints("r-aaaaaaaaaa") == []
 
+    def test_a_checkpoint_of_the_same_step_is_another_copy(self, store: Store) -> None:
+        claim = running(store)
+        assert store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, FILES) == []
+        (old,) = store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, [], copy=2)
+        assert (old.step, old.attempt, old.copy, old.files) == (1, claim.n, 1, FILES)
+        assert store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, [], copy=2) == [], "a repeat takes nothing away"
+        (kept,) = store.artifacts.checkpoints(claim.run_id)
+        assert (kept.copy, kept.files) == (2, [])
+
     def test_the_three_checkpoints_that_were_published_last_are_kept(self, store: Store) -> None:
         claim = running(store, retries=1)
 

@@ -25,7 +25,7 @@ from atelier.service.store.curves import (
 )
 from atelier.service.store.schema import fresh_points
 from atelier.service.store.streams import Point
-from atelier.testing.samples import BROKEN, DONE, beat, running
+from atelier.testing.samples import BROKEN, DONE, beat, claimed, due_now, running
 
 NOW_S = 1.8e9
 STRANGE_LINES = (
@@ -237,6 +237,52 @@ class StreamsSuite:
         curves = store.streams.curves(claim.run_id)
         assert {tuple(step for step, _, _ in curves[name]["points"]) for name in names} == {(0, 1, 2, 3)}
         assert {curves[name]["count"] for name in names} == {4}
+
+    def test_a_step_that_a_later_attempt_tells_again_is_there_once(self, store: Store) -> None:
+        claim, size = running(store, retries=2), 0
+        told = {1: (1, 6, 0.1), 2: (4, 8, 0.2), 3: (6, 11, 0.3)}
+        for n, (first, end, value) in told.items():
+            fresh = points("loss", [value] * (end - first), first) + points("once", [value], 1)
+            fresh += [Point("none", None, value, NOW_S + n), Point(f"of {n}", n, value, NOW_S)]
+            size = store.streams.appended(claim.run_id, n, "metrics", offset=0, length=9, points=fresh)
+            assert size == 9
+            before = store.streams.curves(claim.run_id)
+            if n == 2:
+                store.streams.fold(claim.run_id)
+                assert store.streams.curves(claim.run_id) == before
+            if n < 3:
+                store.runs.finish(claim.run_id, n, BROKEN)
+                due_now(store, claim.run_id)
+                claim = claimed(store)
+                store.runs.started(claim.run_id, claim.n, None)
+        store.streams.fold(claim.run_id)
+        curves = store.streams.curves(claim.run_id)
+        assert curves == before
+        values = [(step, value) for step, value, _ in curves["loss"]["points"]]
+        assert values == [(step, 0.1) for step in (1, 2, 3)] + [(4, 0.2), (5, 0.2)] + [(n, 0.3) for n in range(6, 11)]
+        assert curves["loss"]["count"] == 10
+        assert [value for _, value, _ in curves["once"]["points"]] == [0.3]
+        assert [value for _, value, _ in curves["none"]["points"]] == [0.1, 0.2, 0.3]
+        assert [curves[f"of {n}"]["points"] for n in told] == [[[n, told[n][2], NOW_S]] for n in told]
+
+    def test_a_long_curve_is_gone_on_with_where_a_later_attempt_began(self, store: Store) -> None:
+        claim, total = running(store, retries=1), 3 * MOST_POINTS
+        store.streams.appended(claim.run_id, 1, "metrics", offset=0, length=9, points=points("loss", [1.0] * total))
+        store.streams.fold(claim.run_id)
+        store.runs.finish(claim.run_id, 1, BROKEN)
+        due_now(store, claim.run_id)
+        store.runs.started(claim.run_id, claimed(store).n, None)
+        again = total // 2
+        for first in (again, again + total):
+            fresh = points("loss", [2.0] * total, first)
+            store.streams.appended(claim.run_id, 2, "metrics", offset=9 * (first > again), length=9, points=fresh)
+        curve = store.streams.curves(claim.run_id)["loss"]
+        steps = [step for step, _, _ in curve["points"]]
+        assert steps == sorted(set(steps))
+        assert MOST_POINTS // 2 <= len(steps) <= MOST_POINTS
+        assert all(value == (2.0 if step >= again else 1.0) for step, value, _ in curve["points"])
+        assert curve["last"]["step"] == again + 2 * total - 1
+        assert again + 2 * total - curve["count"] in range(-8, 9)
 
     def test_readers_see_every_point_while_curves_are_folded(self, store: Store) -> None:
         claim, over = running(store), threading.Event()

@@ -39,6 +39,7 @@ class CheckpointReport(FromAgent):
     """A checkpoint whose files are stored."""
 
     step: int = Field(ge=0, lt=2**63)
+    copy_number: int = Field(default=1, ge=1, lt=2**31)
     files: list[FileReport]
 
 
@@ -109,16 +110,20 @@ def keep(body: FileReport, service: Parts, agent: Agent) -> dict[str, Any]:
 
 @router.post("/checkpoints/place")
 def place_checkpoint(
-    step: Annotated[int, Query(ge=0, lt=2**63)], path: str, service: Parts, agent: Agent
+    step: Annotated[int, Query(ge=0, lt=2**63)],
+    path: str,
+    service: Parts,
+    agent: Agent,
+    copy_number: Annotated[int, Query(ge=1, lt=2**31)] = 1,
 ) -> dict[str, str]:
     """Where a checkpoint's file goes."""
-    return {"url": service.attempts.place_checkpoint(agent, step, path)}
+    return {"url": service.attempts.place_checkpoint(agent, step, path, copy=copy_number)}
 
 
 @router.post("/checkpoints")
 def keep_checkpoint(body: CheckpointReport, service: Parts, agent: Agent) -> dict[str, Any]:
     """Publish a checkpoint whose files are all stored."""
-    service.attempts.keep_checkpoint(agent, body.step, body.files)
+    service.attempts.keep_checkpoint(agent, body.step, body.files, copy=body.copy_number)
     return {}
 
 

@@ -1,6 +1,7 @@
 """Curves of a run's metrics: new points are noted in one row, and folded into thinned curves a few at a time.
 
 All of the service waits while one writes, so what an append writes must not grow with what is there already.
+A later attempt that goes on from a checkpoint tells some steps again: of those a curve has what came last, once.
 """
 
 from __future__ import annotations
@@ -53,29 +54,51 @@ Named = Mapping[str, Sequence[Entry]]
 """Points by name, in the order they came."""
 
 _ENTRY = struct.Struct("<qdd")
+_STEP = struct.Struct("<q")
 _NO_STEP = -(2**63)
 
 
 @dataclass
 class Curve:
-    """Points of one name: every ``stride``-th from the first on, packed; ``last`` is the newest of all ``count``."""
+    """Points of one name: every ``stride``-th from the first on, packed; ``last`` is the newest of all ``count``.
+
+    ``attempt`` told the newest ones; the first ``older`` of those that are kept are of attempts before it.
+    """
 
     count: int = 0
     stride: int = 1
     kept: bytearray = field(default_factory=bytearray)
     last: Entry = (None, None, 0.0)
+    attempt: int = 1
+    older: int = 0
+
+    def begin(self, attempt: int) -> None:
+        """What is added next is of this attempt."""
+        if attempt > self.attempt:
+            self.attempt, self.older = attempt, len(self.kept) // _ENTRY.size
 
     def add(self, entries: Sequence[Entry], most: int) -> None:
         """Add points, and keep less than ``2 * most``."""
         for entry in entries:
+            self._take_back(entry[0])
             if self.count % self.stride == 0:
                 step, value, time = entry
                 self.kept += _ENTRY.pack(_NO_STEP if step is None else step, math.nan if value is None else value, time)
                 while len(self.kept) >= 2 * most * _ENTRY.size:
                     self.kept = bytearray().join(_every(self.kept, 2))
-                    self.stride *= 2
+                    self.stride, self.older = self.stride * 2, -(-self.older // 2)
             self.count += 1
             self.last = entry
+
+    def _take_back(self, step: int | None) -> None:
+        """Drop what earlier attempts told of a step that is told again, and of the steps after it."""
+        end = start = self.older * _ENTRY.size
+        while step is not None and start and _STEP.unpack_from(self.kept, start - _ENTRY.size)[0] >= step:
+            start -= _ENTRY.size
+        if start < end:
+            del self.kept[start:end]
+            self.older = start // _ENTRY.size
+            self.count = len(self.kept) // _ENTRY.size * self.stride
 
     def told(self, most: int) -> dict[str, Any]:
         """The curve as views draw it, with at most ``most`` points."""
@@ -107,9 +130,9 @@ def text_of(named: Named) -> str:
     return json.dumps(named, allow_nan=False, separators=(",", ":"))
 
 
-def note_points(connection: Connection, row: Row[Any], named: Named, text: str) -> None:
+def note_points(connection: Connection, row: Row[Any], named: Named, *, attempt: int, text: str) -> None:
     """Note new points of a run and its newest values, inside a write transaction; ``text`` is `text_of` them."""
-    admitted = _note(connection, row.id, named, text, MOST_NAMES)
+    admitted = _note(connection, row.id, named, attempt=attempt, text=text, most_names=MOST_NAMES)
     newest = dict(row.metrics)
     for name in admitted:
         if name in newest or len(newest) < MOST_NEWEST:
@@ -120,12 +143,13 @@ def note_points(connection: Connection, row: Row[Any], named: Named, text: str) 
     connection.execute(update(runs).where(runs.c.id == row.id).values(**values))
 
 
-def note_usage(connection: Connection, run_id: str, named: Named) -> None:
+def note_usage(connection: Connection, run_id: str, named: Named, *, attempt: int) -> None:
     """Note how a run used its machine, inside a write transaction."""
-    _note(connection, run_id, named, text_of(named), MOST_NAMES + MOST_SYSTEM_NAMES)
+    most = MOST_NAMES + MOST_SYSTEM_NAMES
+    _note(connection, run_id, named, attempt=attempt, text=text_of(named), most_names=most)
 
 
-def _note(connection: Connection, run_id: str, named: Named, text: str, most_names: int) -> list[str]:
+def _note(connection: Connection, run_id: str, named: Named, *, attempt: int, text: str, most_names: int) -> list[str]:
     """Write the points of those names that the run has a curve of or may have one more of; these names."""
     known = set(connection.execute(select(curves.c.name).where(curves.c.run_id == run_id)).scalars())
     new = [name for name in named if name not in known][: max(0, most_names - len(known))]
@@ -135,7 +159,7 @@ def _note(connection: Connection, run_id: str, named: Named, text: str, most_nam
     if admitted:
         kept = text if len(admitted) == len(named) else text_of({name: named[name] for name in admitted})
         amount = sum(len(named[name]) for name in admitted)
-        fresh = {"run_id": run_id, "seq": next_change(connection), "amount": amount, "points": kept}
+        fresh = {"run_id": run_id, "seq": next_change(connection), "attempt": attempt, "amount": amount, "points": kept}
         connection.execute(insert(fresh_points).values(**fresh))
     return admitted
 
@@ -166,8 +190,8 @@ class Folder:
                 notes, found = _notes(connection, run_id), _curves(connection, run_id)
             if not notes:
                 return
-            newest, most = notes[-1][0], most_points(len(found))
-            touched = {name for _, named in notes for name in named}
+            newest, most = notes[-1].seq, most_points(len(found))
+            touched = {name for note in notes for name in note.named}
             folded = [
                 _values(run_id, name, _folded(row, notes, most), newest)
                 for name, row in found.items()
@@ -196,15 +220,22 @@ _UPDATE = (
     update(curves)
     .where(curves.c.run_id == bindparam("of_run"), curves.c.name == bindparam("of_name"))
     .values({name: bindparam(f"new_{name}") for name in ("last_step", "last_value", "last_time", "count", "stride",
-                                                         "points", "folded")})
+                                                         "points", "folded", "attempt", "older")})
 )  # fmt: skip
 
-Note = tuple[int, dict[str, list[list[Any]]]]
+
+@dataclass(frozen=True)
+class Note:
+    """Points of one attempt that were noted together; ``seq`` grows from note to note."""
+
+    seq: int
+    attempt: int
+    named: Named
 
 
 def _notes(connection: Connection, run_id: str) -> list[Note]:
     query = select(fresh_points).where(fresh_points.c.run_id == run_id).order_by(fresh_points.c.seq)
-    return [(row.seq, json.loads(row.points)) for row in connection.execute(query)]
+    return [Note(row.seq, row.attempt, json.loads(row.points)) for row in connection.execute(query)]
 
 
 def _curves(connection: Connection, run_id: str, name: str | None = None) -> dict[str, Row[Any]]:
@@ -216,10 +247,11 @@ def _curves(connection: Connection, run_id: str, name: str | None = None) -> dic
 
 def _folded(row: Row[Any], notes: Iterable[Note], most: int) -> Curve:
     last = (row.last_step, row.last_value, row.last_time)
-    curve = Curve(row._mapping["count"], row.stride, bytearray(row.points), last)
-    for seq, named in notes:
-        if seq > row.folded and row.name in named:
-            curve.add(named[row.name], most)
+    curve = Curve(row._mapping["count"], row.stride, bytearray(row.points), last, row.attempt, row.older)
+    for note in notes:
+        if note.seq > row.folded and row.name in note.named:
+            curve.begin(note.attempt)
+            curve.add(note.named[row.name], most)
     return curve
 
 
@@ -235,4 +267,6 @@ def _values(run_id: str, name: str, curve: Curve, folded: int) -> dict[str, Any]
         "new_stride": curve.stride,
         "new_points": bytes(curve.kept),
         "new_folded": folded,
+        "new_attempt": curve.attempt,
+        "new_older": curve.older,
     }

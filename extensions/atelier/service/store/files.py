@@ -23,10 +23,14 @@ MOST_CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """A checkpoint whose files (``path``, ``size_bytes``, ``sha256``) an attempt has stored whole."""
+    """A checkpoint whose files (``path``, ``size_bytes``, ``sha256``) an attempt has stored whole.
+
+    ``copy`` counts what the attempt has published at that step; each lies in a folder of its own.
+    """
 
     step: int
     attempt: int
+    copy: int
     files: list[dict[str, Any]]
     created_at: datetime
 
@@ -109,7 +113,7 @@ class ArtifactStore:
             return int(connection.execute(query).scalar() or 0)
 
     def add_checkpoint(
-        self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]]
+        self, run_id: str, n: int, step: int, files: Sequence[dict[str, Any]], *, copy: int = 1
     ) -> list[PublishedCheckpoint]:
         """Publish a checkpoint whose files are all stored; those that are published no more, for their files to go.
 
@@ -122,9 +126,9 @@ class ArtifactStore:
             gone = same + [one for one in before if one.step != step][MOST_CHECKPOINTS - 1 :]
             these = (checkpoints.c.run_id == run_id) & checkpoints.c.step.in_([one.step for one in gone])
             connection.execute(delete(checkpoints).where(these))
-            row = {"run_id": run_id, "step": step, "attempt": n, "files": list(files), "created_at": utcnow()}
-            connection.execute(insert(checkpoints).values(**row))
-        return [one for one in gone if (one.attempt, one.step) != (n, step)]
+            row = {"run_id": run_id, "step": step, "attempt": n, "copy": copy, "files": list(files)}
+            connection.execute(insert(checkpoints).values(**row, created_at=utcnow()))
+        return [one for one in gone if (one.attempt, one.step, one.copy) != (n, step, copy)]
 
     def checkpoints(self, run_id: str) -> list[PublishedCheckpoint]:
         """A run's published checkpoints, newest step first."""
@@ -144,7 +148,7 @@ def _in_the_way(connection: Connection, run_id: str, path: str) -> list[Artifact
 
 def _checkpoints(connection: Connection, run_id: str, *order: UnaryExpression[Any]) -> list[PublishedCheckpoint]:
     rows = connection.execute(select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(*order))
-    return [PublishedCheckpoint(row.step, row.attempt, row.files, row.created_at) for row in rows]
+    return [PublishedCheckpoint(row.step, row.attempt, row.copy, row.files, row.created_at) for row in rows]
 
 
 class ModelStore:

@@ -96,6 +96,13 @@ runs = Table(
     Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )
 
+late_turns = Table(
+    "late_turns",
+    metadata,
+    Column("owner", String(300), primary_key=True),
+    Column("taken_at", UtcTime, nullable=False),
+)
+
 removed_runs = Table(
     "removed_runs",
     metadata,
@@ -171,6 +178,8 @@ curves = Table(
     Column("stride", BigInteger, nullable=False, default=1),
     Column("points", LargeBinary, nullable=False, default=b""),
     Column("folded", BigInteger, nullable=False, default=0),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("older", BigInteger, nullable=False, default=0),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
 )
 
@@ -179,6 +188,7 @@ fresh_points = Table(
     metadata,
     Column("run_id", String(12), primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False, default=1),
     Column("amount", BigInteger, nullable=False),
     Column("points", Text, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
@@ -203,6 +213,7 @@ checkpoints = Table(
     Column("run_id", String(12), primary_key=True),
     Column("step", BigInteger, primary_key=True),
     Column("attempt", Integer, nullable=False),
+    Column("copy", Integer, nullable=False, default=1),
     Column("files", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),

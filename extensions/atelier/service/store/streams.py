@@ -104,7 +104,7 @@ class StreamStore:
                 update(attempts).where(this).values({column: size + length, attempts.c.last_seen_at: utcnow()})
             )
             if named:
-                note_points(connection, row, named, text)
+                note_points(connection, row, named, attempt=n, text=text)
         if named:
             self._folder.fold_if_due(run_id)
         return size + length
@@ -124,7 +124,7 @@ class StreamStore:
             values: dict[str, Any] = {"last_seen_at": utcnow()}
             if usage:
                 values["usage"] = dict(usage)
-                note_usage(connection, run_id, _curves_of(usage))
+                note_usage(connection, run_id, _curves_of(usage), attempt=n)
             this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
             connection.execute(update(attempts).where(this).values(**values))
             self._note(connection, row, progress, list(warnings), changed=bool(usage))

@@ -12,4 +12,14 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("turn_at", sa.DateTime(), nullable=True))
     op.add_column("runs", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("runs", sa.Column("kept_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("checkpoints", sa.Column("copy", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column("fresh_points", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column("curves", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column("curves", sa.Column("older", sa.BigInteger(), nullable=False, server_default="0"))
+    op.create_table(
+        "late_turns",
+        sa.Column("owner", sa.String(300), nullable=False),
+        sa.Column("taken_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", name="pk_late_turns"),
+    )
     op.execute("UPDATE runs SET turn_at = queued_at WHERE state = 'queued'")
