@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from atelier.records import Artifact, Attempt, ModelVersion, Progress, Reason, Run, RunState
+from atelier.records import REASON_TEXT, Artifact, Attempt, ModelVersion, Progress, Reason, Run, RunState
 
 
 def attempt_of(row: Row[Any]) -> Attempt:
-    """An attempt's record; the token's hash stays inside."""
+    """An attempt's record, with its reason's sentence where it has none of its own; the token's hash stays inside."""
     return Attempt(
         n=row.n,
         state=row.state,
         reason=row.reason,
-        message=row.message,
+        message=row.message or (REASON_TEXT[Reason(row.reason)][0] if row.reason else None),
         exit_code=row.exit_code,
         error=row.error,
         created_at=row.created_at,
