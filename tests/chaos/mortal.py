@@ -120,7 +120,8 @@ class Mortal:
         run = self.end(run_id)
         found = self.until(lambda: evidence(self.service, run_id, folder), f"what {run_id} has left")
         assert not (faults := list(found.faults())), f"{fault}: {faults}; {run.state} {run.reason} {run.warnings}"
-        whole = f"{len(found.logs)} logs, {len(found.points)} values, {len(found.files)} files, {found.models} models"
+        values = sum(map(len, found.points))
+        whole = f"{len(found.logs)} logs, {values} values, {len(found.files)} files, {found.models} models"
         Row(fault, run.state, run.reason or "", len(run.attempts), whole, time.monotonic() - self.began).keep()
         return run
 

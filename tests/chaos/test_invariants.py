@@ -120,7 +120,7 @@ BREAKS: list[tuple[str, Break]] = [
     ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-0.txt"), None)),
     ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-1.txt"), b"short")),
     ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-1.txt"), b"state 2\n" * 100)),
-    ("blobs_are_as_told", blob(lambda paths: f"{paths.checkpoint(1, 2)}/state.txt", b"state 1\n" * 100)),
+    ("blobs_are_as_told", blob(lambda paths: f"{paths.checkpoint(1, 2, copy=1)}/state.txt", b"state 1\n" * 100)),
     ("code_is_kept", blob(lambda paths: paths.bundle, b"other code")),
     ("uploads_are_what_they_are_called", misname_upload),
     ("blobs_have_owners", blob(lambda paths: paths.artifact(1, "unknown.txt"), b"whose?")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from atelier.errors import NotFound
 from atelier.records import Run
+from atelier.storage import RunPaths
 from tests.cli_driver import notebook
 from tests.service_driver import Service, write
 
@@ -64,7 +66,8 @@ class Evidence:
 
     run: Run
     logs: list[str]
-    points: list[list[Any]]
+    points: list[list[tuple[int, float]]]
+    shown: list[list[Any]]
     files: dict[str, bytes]
     models: int
     seen: list[tuple[int, str]]
@@ -85,16 +88,13 @@ class Evidence:
                 yield f"the log of attempt {attempt.n}, which {attempt.state}, is {log!r}"
 
     def _faults_of_points(self) -> Iterator[str]:
-        left = [(int(point[0]), float(point[1])) for point in self.points]
-        for attempt in self.run.attempts:
+        for attempt, points in zip(self.run.attempts, self.points, strict=True):
             told = sum(1 for n, what in self.seen if n == attempt.n and what.startswith("metric"))
-            here = [(step, value) for step, value in left[:STEPS] if value == step / 2]
-            count = next((i for i, (step, _) in enumerate(here) if step != i), len(here))
-            if count < told:
-                yield f"attempt {attempt.n} logged {told} values, of which {count} are there"
-            left = left[count:]
-        if left:
-            yield f"there are values that nobody logged: {left}"
+            if points != [(step, step / 2) for step in range(len(points))] or len(points) < told:
+                yield f"attempt {attempt.n} logged {told} values, and there are {points}"
+        steps = [point[0] for point in self.shown]
+        if steps != list(range(len(steps))) or len(steps) < max(map(len, self.points), default=0):
+            yield f"the curve has the steps {steps}, and the attempts told {self.points}"
 
     def _faults_of_files(self) -> Iterator[str]:
         """What was saved before the last attempt, and by it, is there; the code's own files when it ended well."""
@@ -117,11 +117,18 @@ def evidence(service: Service, run_id: str, folder: Path) -> Evidence:
     return Evidence(
         run,
         [service.log(run_id, attempt.n) for attempt in run.attempts],
-        service.client.metrics(run_id, name="loss")["points"] if run.attempts else [],
+        [_points(service.home / "blobs" / RunPaths(run_id).whole(attempt.n, "metrics")) for attempt in run.attempts],
+        service.client.metrics(run_id, name="loss")["points"],
         {name: service.content(run_id, name) for name in names},
         sum(1 for model in _versions(service) if model["run"] == run_id),
         seen,
     )
+
+
+def _points(stream: Path) -> list[tuple[int, float]]:
+    """Steps and losses of an attempt, as they lie in the blob store."""
+    told = [json.loads(line) for line in stream.read_text().splitlines()]
+    return [(point["step"], point["values"]["loss"]) for point in told]
 
 
 def _versions(service: Service) -> list[dict[str, Any]]:
