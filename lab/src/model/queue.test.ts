@@ -11,6 +11,7 @@ function waits(id: string, place: number | null, more: Partial<Run> = {}): Run {
 const A = waits('r-aaaaaaaaaa', 5);
 const B = waits('r-bbbbbbbbbb', 2);
 const C = waits('r-cccccccccc', 9);
+const NOW = Date.parse('2026-11-24T10:01:00Z');
 const RUNNING = makeRun({ id: 'r-dddddddddd' });
 
 function ids(runs: Run[]): string[] {
@@ -26,15 +27,21 @@ describe('the queue', () => {
 
   it('moves a run by its neighbours, and not beyond an end', () => {
     const queue = queueOf([A, B, C]);
-    expect(movesOf(queue, A.id)).toEqual({
+    expect(movesOf(queue, A.id, NOW)).toEqual({
       up: { run: A.id, to: { before: B.id } },
-      down: { run: C.id, to: { before: A.id } },
+      down: { run: A.id, to: 'last' },
       first: { run: A.id, to: 'first' },
       last: { run: A.id, to: 'last' }
     });
-    expect(movesOf(queue, B.id)).toMatchObject({ up: null, first: null, down: { run: A.id, to: { before: B.id } } });
-    expect(movesOf(queue, C.id)).toMatchObject({ down: null, last: null });
-    expect(movesOf(queue, RUNNING.id)).toEqual({ up: null, down: null, first: null, last: null });
+    expect(movesOf(queue, B.id, NOW)).toMatchObject({ up: null, first: null, down: { to: { before: C.id } } });
+    expect(movesOf(queue, C.id, NOW)).toMatchObject({ down: null, last: null });
+    expect(movesOf(queue, RUNNING.id, NOW)).toEqual({ up: null, down: null, first: null, last: null });
+  });
+
+  it('lets a run that pauses after an attempt be tried now, alone as it is', () => {
+    const pauses = waits(A.id, 1, { not_before: '2026-11-24T10:01:08Z' });
+    expect(movesOf([pauses], A.id, NOW).first).toEqual({ run: A.id, to: 'first' });
+    expect(movesOf([pauses], A.id, NOW + 60_000).first).toBeNull();
   });
 });
 

@@ -29,17 +29,25 @@ function place(run: Run): number {
   return run.queue_position ?? Number.MAX_SAFE_INTEGER;
 }
 
-/** What moves a run in its queue; null where it is at that end already, or doesn't wait. */
-export function movesOf(queue: readonly Run[], id: string): Moves {
+/**
+ * What moves a run in its queue; null where it is at that end already, or doesn't wait. Each changes this run only: one that
+ * goes before another takes that one's priority. The first place is also for a run that pauses after an attempt, to be tried now.
+ */
+export function movesOf(queue: readonly Run[], id: string, now: number): Moves {
   const at = queue.findIndex(run => run.id === id);
-  const [before, after] = [queue[at - 1], queue[at + 1]];
-  const isIn = at >= 0;
+  const [before, own, after, beyond] = [queue[at - 1], queue[at], queue[at + 1], queue[at + 2]];
+  const order = (to: Place): Order => ({ run: id, to });
   return {
-    up: isIn && before ? { run: id, to: { before: before.id } } : null,
-    down: isIn && after ? { run: after.id, to: { before: id } } : null,
-    first: isIn && before ? { run: id, to: 'first' } : null,
-    last: isIn && after ? { run: id, to: 'last' } : null
+    up: own && before ? order({ before: before.id }) : null,
+    down: own && after ? order(beyond ? { before: beyond.id } : 'last') : null,
+    first: own && (before || isPausing(own, now)) ? order('first') : null,
+    last: own && after ? order('last') : null
   };
+}
+
+/** Whether a run waits for a moment, after an attempt that failed. */
+export function isPausing(run: Pick<Run, 'state' | 'not_before'>, now: number): boolean {
+  return run.state === 'queued' && Boolean(run.not_before) && Date.parse(run.not_before as string) > now;
 }
 
 /** Runs of a list as it shows them: those that wait first, in their order, then the others as they came. */

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 
 import { makeRun } from '../testing/page';
+import { LogFold, type Line } from './logfold';
 import {
   bytesText,
   durationText,
+  gapText,
   headlineMetric,
   lastedText,
   leftText,
@@ -114,6 +116,25 @@ describe('amounts', () => {
     expect(lastedText(makeRun(), now - 9000)).toBe('2 s');
     expect(lastedText(makeRun({ started_at: null }), now)).toBe('–');
     expect(lastedText(makeRun({ ended_at: '2026-11-24T10:00:02.500Z' }), now)).toBe('1.5 s');
+  });
+});
+
+describe('a log whose middle was left out', () => {
+  const lines = (text: string): readonly Line[] => {
+    const fold = new LogFold();
+    fold.push(text);
+    return fold.lines;
+  };
+
+  it('says how much, in one line', () => {
+    const [before, gap, after] = lines(
+      'a\n[431201 bytes were left out here: this log reached its limit of 1048576]\nb'
+    );
+    expect([before, gap, after].map(line => gapText(line as Line))).toEqual([
+      null,
+      '421 KiB were left out here: this log reached its limit of 1 MiB',
+      null
+    ]);
   });
 });
 

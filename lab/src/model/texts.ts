@@ -1,5 +1,6 @@
 /** States, times and sizes in words. */
 
+import type { Line } from './logfold';
 import type { Attempt, AttemptState, Progress, Run, RunState } from './records';
 
 const STATES: Record<AttemptState, string> = {
@@ -68,6 +69,14 @@ export function bytesText(bytes: number): string {
   }
   const plain = size >= 100 || Number.isInteger(size) ? size.toFixed(0) : size.toFixed(1);
   return `${plain} ${units[unit]}`;
+}
+
+const GAP = /^\[(\d+ bytes were left out here: .+)\]$/;
+
+/** What a line says that stands in a log for the middle that was left out; null for any other line. */
+export function gapText(line: Line): string | null {
+  const words = GAP.exec(line.map(span => span.text).join(''))?.[1];
+  return words?.replace(/(\d+)(?: bytes)?/g, (_whole, bytes: string) => bytesText(Number(bytes))) ?? null;
 }
 
 /** A number for reading: four significant digits, powers of ten only where plain digits get long. */

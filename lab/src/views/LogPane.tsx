@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import type { Line, Span } from '../model/logfold';
 import { LogStore, type LogData } from '../model/logstore';
 import type { Attempt } from '../model/records';
-import { bytesText, stateText } from '../model/texts';
+import { bytesText, gapText, stateText } from '../model/texts';
 import { useHost, useStore } from './host';
 import { Button, ErrorNotice } from './parts';
 
@@ -134,6 +134,14 @@ function Lines(props: LinesProps): JSX.Element {
 }
 
 function LineView(props: { line: Line }): JSX.Element {
+  const gap = gapText(props.line);
+  if (gap !== null) {
+    return (
+      <div className="at-line-text at-log-gap" role="separator" aria-label={gap}>
+        <span>{gap}</span>
+      </div>
+    );
+  }
   return (
     <div className="at-line-text">
       {props.line.length === 0 ? '\u200b' : props.line.map((span, index) => <SpanView key={index} span={span} />)}

@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent, type 
 
 import { asApiError, type ApiError } from '../model/api';
 import { placeText } from '../model/evidence';
-import { movesOf, type Order } from '../model/queue';
+import { isPausing, movesOf, type Order } from '../model/queue';
 import { isFinal, type Run } from '../model/records';
 import { useHost } from './host';
 import { Button, errorText, Icon } from './parts';
@@ -114,7 +114,8 @@ interface Acts {
 }
 
 function itemsOf(run: Run, queue: readonly Run[], acts: Acts): Item[] {
-  const moves = movesOf(queue, run.id);
+  const now = Date.now();
+  const moves = movesOf(queue, run.id, now);
   const moved = (icon: string, text: string, order: Order | null): Item => ({
     icon,
     text,
@@ -123,7 +124,7 @@ function itemsOf(run: Run, queue: readonly Run[], acts: Acts): Item[] {
   const inQueue = [
     moved('up', 'Move up', moves.up),
     moved('sink', 'Move down', moves.down),
-    moved('first', 'First', moves.first),
+    moved('first', isPausing(run, now) ? 'Try now' : 'First', moves.first),
     moved('last', 'Last', moves.last)
   ];
   const pin: Item = run.pinned
