@@ -1,4 +1,4 @@
-"""Frees the disk: uploads nobody came back for, layers of requirements nobody uses, a crash's rest of removed runs."""
+"""Frees the disk: ended runs by the settings, uploads and layers nobody uses, a crash's rests, blobs nobody owns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from atelier.records import RunState
 from atelier.service.manager import RunManager
 from atelier.service.retention import Expiry
 from atelier.service.store import Store
+from atelier.service.sweeping import Sweeper
 from atelier.storage import BlobStore, RunPaths
 from atelier.storage.paths import UPLOADS
 
@@ -49,6 +50,7 @@ class Housekeeper:
     blobs: BlobStore
     runs: RunManager
     expiry: Expiry
+    sweeper: Sweeper
     layers: Path
 
     async def run(self) -> None:
@@ -58,6 +60,7 @@ class Housekeeper:
             await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
             await self._apart(self.clear_layers)
+            await self._apart(self.sweeper.sweep_if_due)
             await asyncio.sleep(PAUSE_S)
 
     async def _apart(self, work: Callable[[], object]) -> None:

@@ -85,7 +85,7 @@ class Expiry:
             return False
         if not self.runs.release(run):
             return False
-        ended = f"{run.ended_at:%Y-%m-%d %H:%M}" if run.ended_at else "at an unknown time"
+        ended = f"{run.ended_at:%Y-%m-%d %H:%M} UTC" if run.ended_at else "at an unknown time"
         log.info("Retention removed %s of %s (%s, ended %s): %s.", run.id, run.owner, run.state, ended, each.why)
         self.tell(run.owner)
         return True

@@ -42,6 +42,7 @@ from atelier.service.retention import Expiry
 from atelier.service.scratch import clear_scratch
 from atelier.service.store import Store
 from atelier.service.streams import Streams
+from atelier.service.sweeping import Sweeper
 from atelier.settings import load_settings
 from atelier.storage import open_blobs
 
@@ -134,7 +135,8 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
     expiry = Expiry(store, blobs, runs, settings.retention, feed.touch)
-    house = Housekeeper(store, blobs, runs, expiry, home / "envs" / "layers")
+    sweeper = Sweeper(store, blobs, home / "run" / "orphans.json")
+    house = Housekeeper(store, blobs, runs, expiry, sweeper, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)
 

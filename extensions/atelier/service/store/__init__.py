@@ -10,6 +10,7 @@ from atelier.service.store.keeping import KeepingStore, Removable
 from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
+from atelier.service.store.owning import OwningStore
 from atelier.service.store.removals import RemovalStore
 from atelier.service.store.reserve import Reserve, is_disk_full
 from atelier.service.store.runs import RunStore
@@ -59,6 +60,7 @@ class Store:
         self.models = ModelStore(self.database)
         self.removals = RemovalStore(self.database)
         self.keeping = KeepingStore(self.database)
+        self.owning = OwningStore(self.database)
 
     def close(self) -> None:
         """Let go of all connections."""
