@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from atelier.storage import BlobStore, RunPaths
 MOST_STREAMS = 1000
 """Streams whose chunks are remembered; those that were used last."""
 
+MOST_BYTES = 1 << 20
 SMALL_BYTES = 64 << 10
 MERGED_AT_ONCE = 64
+_TRIES = 5
 
 
 class StreamKey(NamedTuple):
@@ -93,6 +96,29 @@ class Chunks:
         begins = self._known(key)
         if start not in begins[-1:]:
             self._remember(key, sorted({*begins, start}) if begins and start < begins[-1] else [*begins, start])
+
+    def pieces(self, key: StreamKey, offset: int, limit: int) -> Iterator[bytes]:
+        """At most ``limit`` bytes of a stream from ``offset`` on, in pieces of at most `MOST_BYTES`."""
+        while limit > 0 and (part := self._piece(key, offset, min(limit, MOST_BYTES))):
+            yield part
+            offset += len(part)
+            limit -= len(part)
+
+    def _piece(self, key: StreamKey, offset: int, limit: int) -> bytes:
+        for _ in range(_TRIES):
+            if self.blobs.exists(key.whole) and (part := self.blobs.read(key.whole, offset, limit)):
+                return part
+            held = self.holding(key, offset)
+            if held is None:  # there is nothing, or it was composed meanwhile
+                return self.blobs.read(key.whole, offset, limit) if self.blobs.exists(key.whole) else b""
+            start, end = held
+            try:
+                return self.blobs.read(
+                    key.chunk(start), offset - start, limit if end is None else min(limit, end - offset)
+                )
+            except FileNotFoundError:  # it was merged or composed meanwhile
+                self.forget(key)
+        return b""
 
     def merge(self, key: StreamKey, size: int) -> None:
         """Make one chunk of the newest `MERGED_AT_ONCE` when all are small; ``guard`` is held.

@@ -11,15 +11,13 @@ from typing import Any
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.records import Attempt, Run
-from atelier.service.chunks import Chunks, StreamKey
+from atelier.service.chunks import MOST_BYTES, Chunks, StreamKey
 from atelier.service.scratch import scratch_file
 from atelier.service.store import Store, parse_points
 from atelier.service.store.streams import Point
 from atelier.storage import BlobStore
 
-MOST_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 4 << 20
-_TRIES = 5
 
 
 @dataclass
@@ -60,30 +58,7 @@ class Streams:
 
     def read(self, run_id: str, n: int, stream: str, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes of a stream from ``offset`` on."""
-        return b"".join(self.pieces(StreamKey(run_id, n, stream), offset, limit))
-
-    def pieces(self, key: StreamKey, offset: int, limit: int) -> Iterator[bytes]:
-        """The same in pieces of at most `MOST_BYTES`."""
-        while limit > 0 and (part := self._piece(key, offset, min(limit, MOST_BYTES))):
-            yield part
-            offset += len(part)
-            limit -= len(part)
-
-    def _piece(self, key: StreamKey, offset: int, limit: int) -> bytes:
-        for _ in range(_TRIES):
-            if self.blobs.exists(key.whole) and (part := self.blobs.read(key.whole, offset, limit)):
-                return part
-            held = self.chunks.holding(key, offset)
-            if held is None:  # there is nothing, or it was composed meanwhile
-                return self.blobs.read(key.whole, offset, limit) if self.blobs.exists(key.whole) else b""
-            start, end = held
-            try:
-                return self.blobs.read(
-                    key.chunk(start), offset - start, limit if end is None else min(limit, end - offset)
-                )
-            except FileNotFoundError:  # it was merged or composed meanwhile
-                self.chunks.forget(key)
-        return b""
+        return b"".join(self.chunks.pieces(StreamKey(run_id, n, stream), offset, limit))
 
     def compose(self, run_id: str, n: int) -> None:
         """Make each stream of an ended attempt one object; called again it changes nothing."""
@@ -102,7 +77,7 @@ class Streams:
 
     def _compose(self, key: StreamKey, size: int) -> None:
         with scratch_file(self.scratch, prefix="compose-") as copy:
-            for part in self.pieces(key, 0, size):
+            for part in self.chunks.pieces(key, 0, size):
                 copy.write(part)
             copy.flush()
             self.blobs.put_file(key.whole, Path(copy.name))
@@ -145,7 +120,7 @@ class Streams:
 
     def _points_of(self, run_id: str, n: int, name: str) -> Iterator[Point]:
         size = self.store.streams.size(run_id, n, "metrics")
-        for lines in _whole_lines(self.pieces(StreamKey(run_id, n, "metrics"), 0, size)):
+        for lines in _whole_lines(self.chunks.pieces(StreamKey(run_id, n, "metrics"), 0, size)):
             yield from (point for point in parse_points(lines) if point.name == name)
 
 

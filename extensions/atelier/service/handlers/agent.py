@@ -12,9 +12,9 @@ from atelier.errors import RefusedInput
 from atelier.records import Environment, ModelFile, ModelVersion, Progress
 from atelier.service.attempts import FileReport, FinishReport
 from atelier.service.boundary import FromAgent
+from atelier.service.chunks import MOST_BYTES
 from atelier.service.handlers.context import Agent, Parts
 from atelier.service.store.streams import STREAMS
-from atelier.service.streams import MOST_BYTES
 
 router = APIRouter(prefix="/agent")
 Step = Annotated[int, Query(ge=0, lt=2**63)]
