@@ -6,6 +6,7 @@ Keras itself is imported when `Callback` or `resume` is first used.
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 import threading
 import time
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from atelier.errors import RefusedInput
 from atelier.recorder import Recorder, current_run
+from atelier.recorder.leaving import leave_if_preempted
+from atelier.recorder.randomness import put_back, random_state
 
 if TYPE_CHECKING:
     Callback: type[Any]
@@ -23,6 +26,12 @@ __all__ = ["Callback", "resume"]
 
 WEIGHTS = "model.weights.h5"
 """The file in a checkpoint of ours; it holds the optimizer's state too."""
+
+STATE = "training.json"
+"""Beside it: epochs and batches done, and the random states."""
+
+_SEEDS = "seed_generator_state"
+"""What Keras calls the state of the generator of a layer, as of ``Dropout``; it saves none with the weights."""
 
 _PROGRESS_EVERY_S = 0.5
 
@@ -56,7 +65,11 @@ class _Recording:
         self._epochs_done(self._epoch, None)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Remember the epoch; the first one after a resume is not 0."""
+        """Remember the epoch; the first one after a resume is not 0, and goes on with its batches and random states."""
+        told = {} if self._batches or not epoch else _told(self._job.resume_from)
+        if told.get("epochs") == epoch:
+            self._batches = told["batches"]
+            put_back(told["random"])
         self._epoch = epoch
         self._epochs_done(epoch, None)
 
@@ -84,6 +97,11 @@ class _Recording:
         if self._job.should_stop():
             self.model.stop_training = True
 
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """End the program when the run has to give its place away and has kept checkpoints to go on from."""
+        if self._checkpoint:
+            leave_if_preempted(self._job)
+
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         rates = {} if rate is None or any(name.startswith("batch/") for name in values) else {"learning_rate": rate}
@@ -100,7 +118,23 @@ class _Recording:
     def _keep(self, step: int) -> None:
         with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
             self.model.save_weights(Path(folder) / WEIGHTS)
-            self._job.checkpoint(Path(folder) / WEIGHTS, step=step)
+            seeds = [[int(number) for number in state.numpy()] for state in _seeds(self.model)]
+            told = {"epochs": step, "batches": self._batches, "seeds": seeds, "random": random_state()}
+            (Path(folder) / STATE).write_text(json.dumps(told))
+            self._job.checkpoint(folder, step=step)
+
+
+def _seeds(model: Any) -> list[Any]:
+    """The states of the generators of a model's layers, in an order that is the same for the same model."""
+    return [variable for variable in model.variables if variable.name == _SEEDS]
+
+
+def _told(folder: Path | None) -> dict[str, Any]:
+    """What a checkpoint of ours tells besides the weights; nothing when it is none, or of an earlier version."""
+    if folder is None or not (folder / STATE).exists():
+        return {}
+    told: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+    return told
 
 
 def resume(model: Any, *, job: Recorder | None = None) -> int:
@@ -116,6 +150,14 @@ def resume(model: Any, *, job: Recorder | None = None) -> int:
     int
         How many epochs it has been trained for; 0 when there is no checkpoint.
 
+    Notes
+    -----
+    The random states of the model's layers, NumPy and `random` are put back too. After
+    ``keras.utils.set_random_seed(…)`` and ``tf.config.experimental.enable_op_determinism()`` a training on arrays that
+    was interrupted ends with the numbers of one that was not, on the same machine. Not kept are the states of other
+    callbacks (``EarlyStopping`` counts anew), the place within an epoch, and the order of a ``tf.data`` pipeline that
+    shuffles anew in each pass.
+
     Examples
     --------
     >>> done = atelier.keras.resume(model)  # doctest: +SKIP
@@ -128,7 +170,13 @@ def resume(model: Any, *, job: Recorder | None = None) -> int:
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
     model.load_weights(folder / WEIGHTS)
-    return int(folder.name.split("-")[1])
+    told = _told(folder)
+    if not told:
+        return int(folder.name.split("-")[1])
+    for state, kept in zip(_seeds(model), told["seeds"], strict=False):
+        state.assign(kept)
+    put_back(told["random"])
+    return int(told["epochs"])
 
 
 _CALLBACK_DOC = """Records a Keras training: metrics of each epoch, progress, and a stop when the run is to end.
@@ -138,7 +186,9 @@ Parameters
 every : int, optional
     Log the running metrics also every so many batches, as ``batch/loss`` …; the step is the number of batches then.
 checkpoint : bool
-    Keep weights and optimizer state after each epoch, for `resume` in a later attempt.
+    Keep weights, optimizer and random states after each epoch, for `resume` in a later attempt. Put this callback last,
+    so that what the others change is in them. When the run has to give its place away the program ends with the
+    training, with exit code 75: what comes after ``fit`` is for the attempt that ends the training.
 job : Recorder, optional
     Where to; default `atelier.current_run`.
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol, Self
 
 from atelier.errors import RefusedInput
 from atelier.recorder import Recorder, current_run
+from atelier.recorder.leaving import leave_if_preempted
+from atelier.recorder.randomness import put_back, random_state
 
 __all__ = ["Stateful", "Watch", "epochs", "watch"]
 
@@ -125,6 +127,14 @@ class Watch:
             values = rates if mean is None else {"loss": mean, **rates}
             self._job.log(step=step, **{name: float(value) for name, value in values.items()})
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far it has counted, as `epochs` keeps it with the optimizer that is watched."""
+        return {"steps": self.steps, "sum": None if self._sum is None else float(self._sum), "losses": self._losses}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Count on from there, so that a later attempt logs each step once."""
+        self.steps, self._sum, self._losses = (state_dict[name] for name in ("steps", "sum", "losses"))
+
     def close(self) -> None:
         """Log the rest and stop watching. A second call does nothing."""
         self.flush()
@@ -154,8 +164,7 @@ def epochs(
         How many epochs there are in all.
     states : mapping, optional
         Name → model, optimizer, scheduler … (anything with ``state_dict``). They are kept as a checkpoint after an
-        epoch, and put back before the first one when an earlier attempt left a checkpoint, with PyTorch's random
-        state.
+        epoch, and put back before the first one when an earlier attempt left a checkpoint.
     checkpoint_every : int
         After how many epochs; the last one always.
     job : Recorder, optional
@@ -165,6 +174,17 @@ def epochs(
     ------
     RefusedInput
         ``wrong_checkpoint``: the checkpoint was made of other ``states``.
+    SystemExit
+        With ``states``, when the run has to give its place away: 75, after the checkpoint. What comes after the loop
+        is for the attempt that ends the training.
+
+    Notes
+    -----
+    The random states of PyTorch (CPU and CUDA), NumPy and `random` are kept too, and what `watch` has counted: on the
+    same machine a training that was interrupted ends with the numbers of one that was not, where the operations
+    themselves repeat (``torch.use_deterministic_algorithms``). Not kept is what nothing global knows: a generator that
+    you made yourself, unless it is among the ``states``, the place within an epoch, and the random states of processes
+    other than rank 0.
 
     Examples
     --------
@@ -177,31 +197,42 @@ def epochs(
     run.progress(min(first, total), total or None)
     for epoch in range(first, total):
         if run.should_stop():
-            return
+            break
         yield epoch
         _flush(given)
         done = epoch + 1
         run.progress(done, total)
         if given and _is_first_rank() and (done % checkpoint_every == 0 or done == total or run.should_stop()):
             _keep(run, given, done)
+    if given:
+        leave_if_preempted(run)
 
 
 def _is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _watches(states: Mapping[str, Stateful]) -> dict[str, Watch]:
+    """Name → watch of those states that are watched optimizers."""
+    found = {name: getattr(state, _MARK, None) for name, state in states.items()}
+    return {name: watched for name, watched in found.items() if watched is not None}
+
+
 def _flush(states: Mapping[str, Stateful]) -> None:
-    for state in states.values():
-        watched = getattr(state, _MARK, None)
-        if watched is not None:
-            watched.flush()
+    for watched in _watches(states).values():
+        watched.flush()
 
 
 def _keep(run: Recorder, states: Mapping[str, Stateful], done: int) -> None:
     import torch
 
-    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    content = {"epochs": done, "states": {name: state.state_dict() for name, state in states.items()}, "random": random}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    content = {
+        "epochs": done,
+        "states": {name: state.state_dict() for name, state in states.items()},
+        "watches": {name: watched.state_dict() for name, watched in _watches(states).items()},
+        "random": {"cpu": torch.get_rng_state(), "cuda": cuda, **random_state()},
+    }
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         path = Path(folder) / STATE
         torch.save(content, path)
@@ -224,10 +255,21 @@ def _restored(run: Recorder, states: Mapping[str, Stateful]) -> int:
         )
     for name, state in states.items():
         state.load_state_dict(content["states"][name])
-    torch.set_rng_state(content["random"]["cpu"])
-    if torch.cuda.is_available() and len(content["random"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(content["random"]["cuda"])
+    for name, watched in _watches(states).items():
+        if name in content.get("watches", {}):
+            watched.load_state_dict(content["watches"][name])
+    _put_random_back(content["random"])
     return int(content["epochs"])
+
+
+def _put_random_back(random: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_rng_state(random["cpu"])
+    if torch.cuda.is_available() and len(random["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(random["cuda"])
+    if "python" in random:
+        put_back(random)
 
 
 def __dir__() -> list[str]:

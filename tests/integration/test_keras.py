@@ -12,7 +12,7 @@ import pytest
 
 EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
 HEAD = """
-import json, os, sys, threading, time
+import json, os, random, sys, threading, time
 import numpy as np
 import keras
 import atelier
@@ -31,18 +31,19 @@ model = built()
 pytestmark = pytest.mark.timeout(240)
 
 
-def attempt(python: Path, folder: Path, program: str, **environ: str) -> Any:
-    """What a program printed last, run as an attempt whose spool is below ``folder``."""
+def attempt(python: Path, folder: Path, program: str, *, code: int = 0, **environ: str) -> Any:
+    """What a program printed last, run as an attempt whose spool is below ``folder``, to an exit code."""
     environment = os.environ | {
         "PYTHONPATH": str(EXTENSIONS),
         "ATELIER_RUN_DIR": str(folder),
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
         "CUDA_VISIBLE_DEVICES": "",
         **environ,
     }
     argv = [python, "-W", "error:::atelier", "-c", HEAD + program]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == code, done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -85,32 +86,62 @@ except atelier.errors.RefusedInput as problem:
     assert (line["step"], line["values"]) == (3, {"tensor": 0.5, "variable": pytest.approx(0.001)})
 
 
-def test_order_to_stop_ends_the_training_at_a_batch(tensorflow_python: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("order", "code"), [("preempt", 75), ("cancel", 0)])
+def test_order_to_stop_ends_the_training_at_a_batch(
+    tensorflow_python: Path, tmp_path: Path, order: str, code: int
+) -> None:
+    """What comes after the training is for the attempt that ends it; one that is cancelled goes on to its end."""
     program = """
+import atexit
 seen = []
+is_over = False
+atexit.register(lambda: print(json.dumps([len(seen), is_over])))
 class Watcher(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         seen.append(batch)
         if len(seen) == 25:
             path = os.environ["ATELIER_RUN_DIR"] + "/spool/control.json"
             with open(path + ".new", "w") as file:
-                json.dump({"stop": "preempt"}, file)
+                json.dump({"stop": ORDER}, file)
             os.replace(path + ".new", path)
 fit(model, 1000, callbacks=[atelier.keras.Callback(checkpoint=True), Watcher()])
-print(json.dumps(len(seen)))
+is_over = True
 """
-    assert 25 <= attempt(tensorflow_python, tmp_path, program) <= 27
+    seen, is_over = attempt(tensorflow_python, tmp_path, program.replace("ORDER", repr(order)), code=code)
+    assert 25 <= seen <= 27
+    assert is_over == (order == "cancel")
     kept = [event["step"] for event in lines(tmp_path, "events.jsonl") if event["type"] == "checkpoint"]
     assert kept == [1, 2], "an epoch that was cut short is not kept as a whole one"
 
 
+RANDOM = """
+tf = __import__("tensorflow")
+tf.config.experimental.enable_op_determinism()
+model = keras.Sequential([keras.Input((8,)), keras.layers.GaussianNoise(0.1), keras.layers.Dense(16, "relu"),
+                          keras.layers.Dropout(0.3), keras.layers.Dense(2, "softmax")])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+class Drawing(keras.callbacks.Callback):
+    drawn = []
+    def on_epoch_begin(self, epoch, logs=None):
+        self.drawn.append([epoch, random.random(), float(np.random.rand())])
+done = atelier.keras.resume(model)
+keeping = atelier.keras.Callback(every=4, checkpoint=True)
+history = model.fit(x, y, epochs=EPOCHS, initial_epoch=done, batch_size=20, verbose=0, validation_split=0.2,
+                    callbacks=[keeping, Drawing()])
+after = [random.random(), float(np.random.rand())]
+print(json.dumps([history.history, Drawing.drawn, after, [value.tolist() for value in model.get_weights()]]))
+"""
+
+
 def test_later_attempt_ends_where_one_training_would(tensorflow_python: Path, tmp_path: Path) -> None:
-    show = "print(json.dumps([float(abs(value).sum()) for value in model.get_weights()]))"
-    kept = "callbacks=[atelier.keras.Callback(checkpoint=True)]"
-    whole = attempt(tensorflow_python, tmp_path / "whole", f"fit(model, 4)\n{show}")
-    attempt(tensorflow_python, tmp_path / "1", f"fit(model, 2, {kept})\n{show}")
-    checkpoint = tmp_path / "1/spool/checkpoints/step-00000002"
-    program = f"done = atelier.keras.resume(model)\nassert done == 2\nfit(model, 4, initial_epoch=done, {kept})\n{show}"
-    resumed = attempt(tensorflow_python, tmp_path / "2", program, ATELIER_RESUME_FROM=str(checkpoint))
-    assert resumed == pytest.approx(whole, rel=1e-4)
-    assert [line["step"] for line in lines(tmp_path / "2", "metrics.jsonl")] == [3, 4]
+    """To the bit, with dropout, noise and shuffled batches; each step is logged once."""
+    whole = attempt(tensorflow_python, tmp_path / "whole", RANDOM.replace("EPOCHS", "4"))
+    attempt(tensorflow_python, tmp_path / "1", RANDOM.replace("EPOCHS", "2"))
+    environ = {"ATELIER_RESUME_FROM": str(tmp_path / "1/spool/checkpoints/step-00000002")}
+    resumed = attempt(tensorflow_python, tmp_path / "2", RANDOM.replace("EPOCHS", "4"), **environ)
+    assert resumed == [{name: values[2:] for name, values in whole[0].items()}, whole[1][2:], *whole[2:]]
+    logged = [(line["step"], line["values"]) for n in "12" for line in lines(tmp_path / n, "metrics.jsonl")]
+    assert logged == [(line["step"], line["values"]) for line in lines(tmp_path / "whole", "metrics.jsonl")]
+    environ = {"ATELIER_RESUME_FROM": str(tmp_path / "whole/spool/checkpoints/step-00000004")}
+    ended = attempt(tensorflow_python, tmp_path / "3", RANDOM.replace("EPOCHS", "4"), **environ)
+    assert ended == [{}, [], *whole[2:]], "all was done, and is as it was"

@@ -12,11 +12,12 @@ import pytest
 
 EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
 HEAD = """
-import json, os, sys, time
+import json, os, random, sys, time
+import numpy as np
 import torch
 from torch import nn
 import atelier
-torch.manual_seed(1)
+torch.manual_seed(1), np.random.seed(1), random.seed(1)
 torch.set_num_threads(1)
 x = torch.randn(200, 8)
 y = (x.sum(1) > 0).long()
@@ -41,8 +42,8 @@ states = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 pytestmark = pytest.mark.timeout(240)
 
 
-def attempt(python: Path, folder: Path, program: str, **environ: str) -> Any:
-    """What a program printed last, run as an attempt whose spool is below ``folder``."""
+def attempt(python: Path, folder: Path, program: str, *, code: int = 0, **environ: str) -> Any:
+    """What a program printed last, run as an attempt whose spool is below ``folder``, to an exit code."""
     environment = os.environ | {
         "PYTHONPATH": str(EXTENSIONS),
         "ATELIER_RUN_DIR": str(folder),
@@ -51,7 +52,7 @@ def attempt(python: Path, folder: Path, program: str, **environ: str) -> Any:
     }
     argv = [python, "-c", HEAD + program]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == code, done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -133,28 +134,53 @@ print(1)
 
 
 def test_later_attempt_ends_where_one_training_would(pytorch_python: Path, tmp_path: Path) -> None:
-    loop = "done = []\nfor epoch in atelier.torch.epochs({}, states):\n    done.append(epoch)\n    train()\n"
-    show = "print(json.dumps([done, losses[-10:], [float(value.abs().sum()) for value in model.parameters()]]))"
-    whole = attempt(pytorch_python, tmp_path / "whole", loop.format(4) + show)
-    attempt(pytorch_python, tmp_path / "1", loop.format(2) + show)
-    checkpoint = tmp_path / "1/spool/checkpoints/step-00000002"
-    resumed = attempt(pytorch_python, tmp_path / "2", loop.format(4) + show, ATELIER_RESUME_FROM=str(checkpoint))
-    assert resumed[0] == [2, 3]
-    assert resumed[1:] == whole[1:]
-
-
-def test_order_to_stop_ends_after_the_epoch_with_a_checkpoint(pytorch_python: Path, tmp_path: Path) -> None:
+    """To the bit: weights, the loss of every step, all random states, and what `watch` logs, each step once."""
     program = """
+drawn = []
+watched = atelier.torch.watch(optimizer, loss=criterion, every=7)
+for epoch in atelier.torch.epochs(EPOCHS, states):
+    drawn.append([epoch, float(torch.rand(())), float(np.random.rand()), random.random()])
+    train()
+watched.close()
+drawn.append([float(torch.rand(())), float(np.random.rand()), random.random()])
+print(json.dumps([losses, drawn, [value.tolist() for value in model.parameters()]]))
+"""
+    whole = attempt(pytorch_python, tmp_path / "whole", program.replace("EPOCHS", "4"))
+    attempt(pytorch_python, tmp_path / "1", program.replace("EPOCHS", "2").replace("watched.close()", ""))
+    checkpoint = tmp_path / "1/spool/checkpoints/step-00000002"
+    environ = {"ATELIER_RESUME_FROM": str(checkpoint)}
+    resumed = attempt(pytorch_python, tmp_path / "2", program.replace("EPOCHS", "4"), **environ)
+    assert resumed == [whole[0][20:], whole[1][2:], whole[2]]
+    logged = [(line["step"], line["values"]) for n in "12" for line in lines(tmp_path / n, "metrics.jsonl")]
+    assert logged == [(line["step"], line["values"]) for line in lines(tmp_path / "whole", "metrics.jsonl")]
+    assert [step for step, _ in logged] == [7, 14, 21, 28, 35]
+    environ = {"ATELIER_RESUME_FROM": str(tmp_path / "whole/spool/checkpoints/step-00000004")}
+    after = attempt(pytorch_python, tmp_path / "3", program.replace("EPOCHS", "4"), **environ)
+    assert after == [[], whole[1][-1:], whole[2]], "all was done, and is as it was"
+
+
+ORDERED = """
+import atexit
 done = []
+atexit.register(lambda: print(json.dumps([done, is_over])))
+is_over = False
 for epoch in atelier.torch.epochs(1000, states, checkpoint_every=100):
     train()
     done.append(epoch)
     if epoch == 4:
         with open(os.environ["ATELIER_RUN_DIR"] + "/spool/control.json", "w") as file:
-            json.dump({"stop": "preempt"}, file)
-print(json.dumps(done))
+            json.dump({"stop": ORDER}, file)
+is_over = True
 """
-    assert attempt(pytorch_python, tmp_path, program) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("order", "code"), [("preempt", 75), ("cancel", 0), ("deadline", 0)])
+def test_order_to_stop_ends_after_the_epoch_with_a_checkpoint(
+    pytorch_python: Path, tmp_path: Path, order: str, code: int
+) -> None:
+    """What comes after the loop is for the attempt that ends the training; one that is cancelled goes on to its end."""
+    told = attempt(pytorch_python, tmp_path, ORDERED.replace("ORDER", repr(order)), code=code)
+    assert told == [[0, 1, 2, 3, 4], order != "preempt"]
     kept = [event["step"] for event in lines(tmp_path, "events.jsonl") if event["type"] == "checkpoint"]
     assert kept == [5]
 
