@@ -96,6 +96,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
     DISK_FULL = "disk_full"
+    DISK_QUOTA = "disk_quota"
     KILLED = "killed"
     DEADLINE = "deadline"
     QUEUE_DEADLINE = "queue_deadline"
@@ -125,6 +126,10 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
     Reason.OUT_OF_MEMORY: ("It used more memory than its machine has.", "Pick a larger machine or smaller batches."),
     Reason.CUDA_OUT_OF_MEMORY: ("The GPU's memory was not enough.", "Use a smaller batch or a GPU with more memory."),
     Reason.DISK_FULL: ("The disk is full.", "Free some space, or write less, and submit again."),
+    Reason.DISK_QUOTA: (
+        "The run wrote more to the disk than one run may.",
+        "Write less, or remove files as the run goes on; else ask for a larger limits.disk_size.",
+    ),
     Reason.KILLED: ("The run's process was killed from outside.", "Submit again; ask whoever ended it if it recurs."),
     Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or go on from its checkpoint."),
     Reason.QUEUE_DEADLINE: ("The run waited longer than its queue limit.", "Give a longer --queue-timeout."),
@@ -225,7 +230,7 @@ class RunSpec(Record):
     nodes: int = Field(default=1, ge=1, le=1024)
     retries: int = Field(default=0, ge=0, le=100)
     retry_on: list[Annotated[str, Field(max_length=32)]] = Field(
-        default_factory=lambda: sorted(RETRYABLE - {Reason.PREEMPTED}),
+        default_factory=lambda: sorted(reason.value for reason in RETRYABLE - {Reason.PREEMPTED}),
         max_length=40,
         description="reasons after which it is tried again, or 'any'",
     )

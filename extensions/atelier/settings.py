@@ -146,7 +146,10 @@ class Limits(_Setting):
     bundle_size: Bytes = 100 * 2**20
     artifact_size: Bytes = 10 * 2**30
     log_size: Bytes = 256 * 2**20
+    disk_size: Bytes = 50 * 2**30
+    control_groups: bool = True
     install_time: Seconds = 1800.0
+    queue_patience: Seconds = 3600.0
     patience: Seconds = 20.0
     silence: Seconds = 120.0
     preview_bytes: Bytes = 32 * 10**6

@@ -144,10 +144,8 @@ class Reconciler:
         while True:
             capacity = await asyncio.to_thread(self.backend.capacity)
             claim, waits = await asyncio.to_thread(self.store.queue.claim, capacity, quota)
-            for wait in waits:
-                owner = await asyncio.to_thread(self.store.runs.wait_for, wait.run_id, wait.reason)
-                if owner:
-                    self.feed.touch(owner)
+            for owner in await asyncio.to_thread(self.store.queue.tell, waits):
+                self.feed.touch(owner)
             if claim is None:
                 return
             crash_point("service.claim.after")

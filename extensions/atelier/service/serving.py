@@ -125,7 +125,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     settings = load_settings(home / "atelier.yaml")
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
     url = settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}"
-    store = Store(url, lambda: refuse_orphaned(blobs, url))
+    store = Store(url, lambda: refuse_orphaned(blobs, url), queue_patience_s=settings.limits.queue_patience)
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = LiveCatalog(settings, home)
     scratch = make_private(home / "run" / "uploads")

@@ -107,7 +107,9 @@ def due_now(store: Store, run_id: str) -> None:
 
 def in_state(store: Store, state: RunState) -> Run:
     """A run that was brought to a state by nothing but the row itself."""
-    run_id = created(store)
+    run_id, now = created(store), utcnow()
     with store.database.write() as connection:
-        connection.execute(update(runs).where(runs.c.id == run_id).values(state=state.value, queued_at=utcnow()))
+        connection.execute(
+            update(runs).where(runs.c.id == run_id).values(state=state.value, queued_at=now, turn_at=now)
+        )
     return store.runs.get(run_id)

@@ -8,12 +8,13 @@ from atelier.service.store import Store
 from atelier.testing.store_files import FilesSuite
 from atelier.testing.store_keeping import KeepingSuite
 from atelier.testing.store_lifecycle import LifecycleSuite
+from atelier.testing.store_order import OrderSuite
 from atelier.testing.store_queue import QueueSuite
 from atelier.testing.store_runs import RunsSuite
 from atelier.testing.store_streams import StreamsSuite
 
 
-class StoreContract(RunsSuite, LifecycleSuite, QueueSuite, StreamsSuite, FilesSuite, KeepingSuite):
+class StoreContract(RunsSuite, LifecycleSuite, QueueSuite, OrderSuite, StreamsSuite, FilesSuite, KeepingSuite):
     """What the store promises. Override `store` with a fixture that gives an empty one."""
 
     @pytest.fixture

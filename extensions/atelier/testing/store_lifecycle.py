@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, select, update
 from atelier.errors import Conflict
 from atelier.quantities import utcnow
 from atelier.records import (
+    RETRY_CHOICES,
     RETRYABLE,
     RUN_MOVES,
     Artifact,
@@ -25,10 +26,12 @@ from atelier.records import (
 )
 from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token
 from atelier.service.store.lifecycle import move, run_row
-from atelier.service.store.schema import attempts, transitions
+from atelier.service.store.retries import JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
+from atelier.service.store.schema import attempts, runs, transitions
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
 
 SOON = timedelta(seconds=10)
+GAVE_WAY = Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED)
 FINAL_OF = {
     AttemptState.SUCCEEDED: RunState.SUCCEEDED,
     AttemptState.FAILED: RunState.FAILED,
@@ -145,12 +148,70 @@ class LifecycleSuite:
     def test_only_what_may_pass_is_tried_again(self, store: Store, reason: Reason) -> None:
         claim = running(store, retries=3)
         run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, reason))
-        assert run.state is (RunState.QUEUED if reason in RETRYABLE else RunState.FAILED)
+        wanted = reason in RETRYABLE and reason is not Reason.PREEMPTED
+        assert run.state is (RunState.QUEUED if wanted else RunState.FAILED)
 
-    def test_what_gave_its_place_away_needs_no_retries(self, store: Store) -> None:
+    @pytest.mark.parametrize("reason", sorted(set(Reason)))
+    def test_a_user_may_say_after_what_it_is_tried_again(self, store: Store, reason: Reason) -> None:
+        for named, wanted in (([reason.value], True), (["any"], reason in RETRY_CHOICES), ([], False)):
+            claim = running(store, retries=3, retry_on=named)
+            run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, reason))
+            assert run.state is (RunState.QUEUED if wanted else RunState.FAILED), named
+            store.runs.cancel(claim.run_id, stop_at=utcnow())
+
+    def test_what_gave_its_place_away_costs_no_retry(self, store: Store) -> None:
+        claim = running(store, retries=1)
+        for outcome in (GAVE_WAY, BROKEN, GAVE_WAY, BROKEN):
+            assert not store.runs.get(claim.run_id).state.is_final
+            run = store.runs.finish(claim.run_id, claim.n, outcome)
+            if not run.state.is_final:
+                due_now(store, run.id)
+                claim = claimed(store)
+                store.runs.started(claim.run_id, claim.n, None)
+        assert [attempt.state.value for attempt in run.attempts] == ["preempted", "failed"] * 2
+        assert (run.state, run.reason) == (RunState.FAILED, Reason.CODE_ERROR)
+
+    def test_one_who_cancels_is_not_told_of_a_place_given_away(self, store: Store) -> None:
         claim = running(store)
-        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED))
-        assert run.state is RunState.QUEUED
+        store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        run = store.runs.finish(claim.run_id, claim.n, GAVE_WAY)
+        assert (run.state, run.reason) == (RunState.CANCELLED, Reason.CANCELLED_BY_USER)
+
+    def test_what_gives_its_place_away_for_ever_ends(self, store: Store) -> None:
+        """Its pauses grow, and after many attempts that did nothing the run says so instead of going on for ever."""
+        claim, pauses_s = running(store), []
+        while not (run := store.runs.finish(claim.run_id, claim.n, GAVE_WAY)).state.is_final:
+            assert run.not_before is not None
+            pauses_s.append((run.not_before - utcnow()).total_seconds())
+            due_now(store, run.id)
+            claim = claimed(store)
+        assert len(run.attempts) == MOST_FRUITLESS
+        assert (run.state, run.reason) == (RunState.FAILED, Reason.PREEMPTED)
+        assert f"{MOST_FRUITLESS} times in a row" in run.message
+        assert pauses_s[0] < 2
+        assert LONGEST_PAUSE_S - 1 < pauses_s[-1] <= LONGEST_PAUSE_S * (1 + JITTER)
+
+    def test_the_next_attempt_is_told_with_its_time(self, store: Store) -> None:
+        claim = running(store, retries=2, queue_timeout_s=100.0)
+        run = store.runs.finish(claim.run_id, claim.n, BROKEN)
+        assert run.not_before is not None
+        assert f"Waiting until {run.not_before:%H:%M:%S} UTC for attempt 2" in run.message
+        assert "code_error" in run.message
+        assert run.id in run.hint
+        assert store.runs.overdue(utcnow() + timedelta(seconds=90)) == [], "the queue's limit went on while it ran"
+        assert store.runs.overdue(utcnow() + timedelta(seconds=110)) == [run.id]
+        due_now(store, run.id)
+        claimed(store)
+        assert store.runs.get(run.id).not_before is None
+
+    def test_a_pause_ends_when_the_clock_went_back(self, store: Store) -> None:
+        """No pause is that long; else an hour that comes twice would cost an hour."""
+        claim = running(store, retries=2)
+        run = store.runs.finish(claim.run_id, claim.n, BROKEN)
+        with store.database.write() as connection:
+            later = utcnow() + timedelta(hours=1)
+            connection.execute(update(runs).where(runs.c.id == run.id).values(not_before=later))
+        assert claimed(store).run_id == run.id
 
     def test_what_ran_out_of_time_is_not_tried_again(self, store: Store) -> None:
         claim = running(store, retries=3)

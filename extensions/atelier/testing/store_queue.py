@@ -35,7 +35,7 @@ def hold(store: Store, kernel: str, owner: str = "bob#1", *, count: int = 1, lif
 
 
 class QueueSuite:
-    """Claims are all or nothing, never twice, first in first out, and nobody starves."""
+    """Claims are all or nothing, never twice, in the order of the queue, and nobody starves."""
 
     def test_nothing_is_claimed_where_nothing_waits(self, store: Store) -> None:
         assert store.queue.claim(Capacity(), FREE) == (None, [])
@@ -232,11 +232,13 @@ class QueueSuite:
         claim, waits = store.queue.claim(machine, Quota(runs=1))
         assert claim is not None, f"a device lay idle: {waits}"
         assert (claim.run_id, claim.devices) == (single, {GPU: ["GPU-b"]})
-        assert waits == [
-            Wait(limited, Reason.WAITS_FOR_USER_LIMIT),
+        waits_for = [
             Wait(too_many, Reason.WAITS_FOR_ACCELERATOR),
             Wait(behind_kernel, Reason.WAITS_FOR_OWN_KERNEL),
         ]
+        assert waits == waits_for
+        waits_for.append(Wait(limited, Reason.WAITS_FOR_USER_LIMIT))
+        assert store.queue.claim(machine, Quota(runs=1)) == (None, waits_for)
         next_one = queued(store, "emil#1", gpus=1)
         store.leases.release(f"{KERNEL}k1", "carl#1")
         assert store.queue.claim(machine, Quota(runs=1))[0] is None, "the device that the kernel gave back was taken"
@@ -255,8 +257,8 @@ class QueueSuite:
             second, others = queued(store, "ann#1", **fields), queued(store, "bob#1", **fields)
             claim, waits = store.queue.claim(Capacity(), quota)
             assert claim is not None
-            assert claim.run_id == others
-            assert [(wait.run_id, wait.reason) for wait in waits] == [(second, Reason.WAITS_FOR_USER_LIMIT)]
+            assert (claim.run_id, waits) == (others, [])
+            assert store.queue.claim(Capacity(), quota) == (None, [Wait(second, Reason.WAITS_FOR_USER_LIMIT)])
             store.runs.finish(mine.run_id, mine.n, DONE)
             assert claimed(store, Capacity(), quota).run_id == second
             for run_id in (second, others):
@@ -278,7 +280,7 @@ class QueueSuite:
         assert store.queue.claim(Capacity(), FREE) == (None, [])
 
     def test_the_first_of_the_queue_are_told_of_their_places(self, store: Store) -> None:
-        claim = running(store, gpus=1)
+        claim = running(store, "carl#1", gpus=1)
         ids = [queued(store, owner, gpus=1) for owner in ("ann#1", "bob#1", "ann#1")]
         assert store.queue.first(2) == [(ids[0], "ann#1"), (ids[1], "bob#1")]
         store.runs.cancel(ids[0], stop_at=utcnow())

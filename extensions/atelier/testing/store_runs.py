@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, ErrorReport, Reason, RunState
-from atelier.service.store import Outcome, Store, hash_token
+from atelier.service.store import Capacity, Outcome, Quota, Store, Wait, hash_token
 from atelier.service.store.schema import metadata, runs, submissions
 from atelier.service.store.streams import Point
 from atelier.testing.samples import beat, claimed, created, finished, new_run, queued, running, starting
@@ -155,14 +155,18 @@ class RunsSuite:
 
     def test_why_it_waits_is_news_once(self, store: Store) -> None:
         run_id = queued(store)
-        assert store.runs.wait_for(run_id, Reason.WAITS_FOR_CAPACITY) == "ann#1"
-        assert store.runs.wait_for(run_id, Reason.WAITS_FOR_CAPACITY) is None
+        nothing, waits = store.queue.claim(Capacity(cpu=0.5), Quota())
+        assert (nothing, waits) == (None, [Wait(run_id, Reason.WAITS_FOR_CAPACITY)])
+        assert store.queue.tell(waits) == {"ann#1"}
+        before = store.runs.newest_change("ann#1")
+        assert store.queue.tell(store.queue.claim(Capacity(cpu=0.5), Quota())[1]) == set()
+        assert store.runs.newest_change("ann#1") == before
         waiting = store.runs.get(run_id)
         assert waiting.reason is Reason.WAITS_FOR_CAPACITY
         assert waiting.message
         assert waiting.hint
         claimed(store)
-        assert store.runs.wait_for(run_id, Reason.WAITS_FOR_ACCELERATOR) is None
+        assert store.queue.tell([Wait(run_id, Reason.WAITS_FOR_ACCELERATOR)]) == set()
         assert store.runs.get(run_id).reason is None
 
     # -- changes --------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ class RunsSuite:
 
         def cancel_some(mine: list[str]) -> None:
             for run_id in mine:
-                store.runs.wait_for(run_id, Reason.WAITS_FOR_CAPACITY)
+                store.queue.tell([Wait(run_id, Reason.WAITS_FOR_CAPACITY)])
                 store.runs.cancel(run_id, stop_at=utcnow())
 
         with ThreadPoolExecutor(3) as pool:

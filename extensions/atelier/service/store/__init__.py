@@ -10,7 +10,9 @@ from atelier.service.store.keeping import KeepingStore, Removable
 from atelier.service.store.leases import Lease, LeaseStore
 from atelier.service.store.lifecycle import Outcome, hash_token, holder_of
 from atelier.service.store.migrate import migrate
+from atelier.service.store.ordering import PATIENCE_S
 from atelier.service.store.owning import OwningStore
+from atelier.service.store.ownorder import OwnOrder
 from atelier.service.store.removals import RemovalStore
 from atelier.service.store.reserve import Reserve, is_disk_full
 from atelier.service.store.runs import RunStore
@@ -43,7 +45,9 @@ class Store:
     own lock, not by the store. ``on_new`` may refuse to make the tables of a new database, by raising.
     """
 
-    def __init__(self, url: str, on_new: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, on_new: Callable[[], None] = lambda: None, *, queue_patience_s: float = PATIENCE_S
+    ) -> None:
         with told_database_errors(url):
             self.database = Database(url)
             try:
@@ -52,8 +56,9 @@ class Store:
                 self.database.close()
                 raise
         self.reserve = Reserve(self.database.folder / "reserve" if self.database.folder is not None else None)
-        self.runs = RunStore(self.database)
-        self.queue = Queue(self.database)
+        self.runs = RunStore(self.database, queue_patience_s)
+        self.queue = Queue(self.database, queue_patience_s)
+        self.order = OwnOrder(self.database)
         self.leases = LeaseStore(self.database)
         self.streams = StreamStore(self.database)
         self.artifacts = ArtifactStore(self.database)

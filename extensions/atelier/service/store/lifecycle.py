@@ -15,7 +15,6 @@ from atelier.quantities import utcnow
 from atelier.records import (
     FINAL_STATES,
     REASON_TEXT,
-    RETRYABLE,
     RUN_MOVES,
     AttemptState,
     ErrorReport,
@@ -24,10 +23,10 @@ from atelier.records import (
     RunState,
 )
 from atelier.service.store.database import next_change
+from atelier.service.store.retries import Try, fruitless_in_a_row, pause_before_next
 from atelier.service.store.schema import attempts, runs, transitions
 
 LIVE_ATTEMPTS = (AttemptState.STARTING.value, AttemptState.RUNNING.value)
-RETRY_DELAY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,8 @@ def end(
 ) -> None:
     """Move a run to a final state with its reason's sentence and next action."""
     sentence, action = REASON_TEXT[reason] if reason else (WORDS.get(after, ""), "")
-    move(
-        connection,
-        row,
-        after,
-        reason=reason.value if reason else None,
-        message=message or sentence,
-        hint=action,
-        ended_at=utcnow(),
-        **values,
-    )
+    fields = {"reason": reason.value if reason else None, "message": message or sentence, "hint": action} | values
+    move(connection, row, after, ended_at=utcnow(), **fields)
 
 
 def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
@@ -157,19 +148,49 @@ def end_attempt(connection: Connection, this: Any, outcome: Outcome) -> None:
 
 
 def after_attempt(connection: Connection, row: Row[Any], n: int, outcome: Outcome) -> None:
+    """What follows for a run from the end of its attempt: another one after a pause, or its own end."""
     if RunState(row.state) in FINAL_STATES or row.attempt != n:
         return
-    if _again(row, n, outcome):
-        delay_s = RETRY_DELAY_S * 2 ** min(n - 1, 6)
-        move(connection, row, RunState.QUEUED, not_before=utcnow() + timedelta(seconds=delay_s), progress=None,
-             message=f"Attempt {n} ended ({outcome.reason or outcome.state}); waiting for the next.")  # fmt: skip
+    spec, tries = RunSpec.model_validate(row.spec), _tries(connection, row.id)
+    pause_s = None if row.desired == "cancelled" else pause_before_next(row.id, spec, tries)
+    if pause_s is not None:
+        _queue_again(connection, row, n, outcome, pause_s=pause_s)
+    elif outcome.state is AttemptState.PREEMPTED and row.desired == "cancelled":
+        end(connection, row, RunState.CANCELLED, Reason.CANCELLED_BY_USER, None)
+    elif outcome.state is AttemptState.PREEMPTED:
+        words = f"The run gave its place away {fruitless_in_a_row(tries)} times in a row, each time within a minute."
+        hint = "Submit it again once runs may stay on this computer."
+        end(connection, row, RunState.FAILED, Reason.PREEMPTED, words, hint=hint)
     else:
         end(connection, row, _FINAL_FOR[outcome.state], outcome.reason, outcome.message)
 
 
-def _again(row: Row[Any], n: int, outcome: Outcome) -> bool:
-    if row.desired == "cancelled" or outcome.state in {AttemptState.SUCCEEDED, AttemptState.CANCELLED}:
-        return False
-    if outcome.state is AttemptState.PREEMPTED:
-        return True
-    return outcome.reason in RETRYABLE and n <= RunSpec.model_validate(row.spec).retries
+def _tries(connection: Connection, run_id: str) -> list[Try]:
+    these = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.n)
+    return [
+        Try(
+            AttemptState(row.state),
+            Reason(row.reason) if row.reason else None,
+            (row.ended_at - row.started_at).total_seconds() if row.started_at and row.ended_at else 0.0,
+        )
+        for row in connection.execute(these)
+    ]
+
+
+def _queue_again(connection: Connection, row: Row[Any], n: int, outcome: Outcome, *, pause_s: float) -> None:
+    """Let a run wait for its next attempt, in the turn it had; its queue's limit begins anew after the pause."""
+    not_before = utcnow() + timedelta(seconds=pause_s)
+    limit_s = row.spec.get("queue_timeout_s")
+    preempted = outcome.state is AttemptState.PREEMPTED
+    ended = "gave its place away" if preempted else f"ended ({outcome.reason or outcome.state})"
+    move(
+        connection,
+        row,
+        RunState.QUEUED,
+        not_before=not_before,
+        queue_until=not_before + timedelta(seconds=limit_s) if limit_s else None,
+        turn_at=row.turn_at or row.queued_at,
+        progress=None,
+        message=f"Attempt {n} {ended}. Waiting until {not_before:%H:%M:%S} UTC for attempt {n + 1}.",
+        hint=f"To try again at once: atelier move {row.id} --first",
+    )

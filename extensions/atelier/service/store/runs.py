@@ -13,7 +13,6 @@ from atelier.crash_points import crash_point
 from atelier.errors import Conflict
 from atelier.quantities import utcnow
 from atelier.records import (
-    REASON_TEXT,
     AttemptState,
     Reason,
     Run,
@@ -34,6 +33,7 @@ from atelier.service.store.lifecycle import (
     run_row,
     unknown_run,
 )
+from atelier.service.store.ordering import PATIENCE_S, places
 from atelier.service.store.removals import forget
 from atelier.service.store.schema import artifacts, attempts, leases, removed_runs, runs, submissions
 from atelier.service.store.submits import NewRun, digest_of, insert_run, known_submit, note_submit
@@ -44,8 +44,9 @@ MOST_CHANGES = 500
 class RunStore:
     """Runs and their attempts. Every move is compare-and-set on the run's epoch and leaves a row in ``transitions``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, patience_s: float = PATIENCE_S) -> None:
         self._db = database
+        self.patience_s = patience_s
 
     # -- submit ---------------------------------------------------------------------------------------------------
     def submit(self, new: NewRun) -> tuple[Run, bool]:
@@ -142,10 +143,9 @@ class RunStore:
         of_each = select(artifacts.c.run_id, func.count().label("files")).group_by(artifacts.c.run_id)
         kept = of_each.where(artifacts.c.run_id.in_(ids))
         counts = {row.run_id: int(row.files) for row in connection.execute(kept)}
-        return [
-            run_of(row, tries[row.id], artifacts=counts.get(row.id, 0), position=_position(connection, row))
-            for row in rows
-        ]
+        waiting = [row.id for row in rows if row.state == RunState.QUEUED]
+        at = places(connection, waiting, self.patience_s)
+        return [run_of(row, tries[row.id], artifacts=counts.get(row.id, 0), position=at.get(row.id)) for row in rows]
 
     # -- moves ----------------------------------------------------------------------------------------------------
     def queue(self, run_id: str) -> None:
@@ -155,22 +155,7 @@ class RunStore:
             if row is not None and row.state == RunState.CREATED:
                 now, limit_s = utcnow(), row.spec.get("queue_timeout_s")
                 until = now + timedelta(seconds=limit_s) if limit_s else None
-                move(connection, row, RunState.QUEUED, queued_at=now, queue_until=until)
-
-    def wait_for(self, run_id: str, reason: Reason) -> str | None:
-        """Say why a queued run still waits; its owner when that is news, else None."""
-        sentence, action = REASON_TEXT[reason]
-        with self._db.read() as connection:
-            row = run_row(connection, run_id)
-            if row is None or (row.reason, row.message) == (reason, sentence):
-                return None
-        with self._db.write() as connection:
-            row = run_row(connection, run_id)
-            if row is None or row.state != RunState.QUEUED:
-                return None
-            values = {"reason": reason.value, "message": sentence, "hint": action, "change": next_change(connection)}
-            connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-        return str(row.owner)
+                move(connection, row, RunState.QUEUED, queued_at=now, turn_at=now, queue_until=until)
 
     def cancel(self, run_id: str, *, stop_at: datetime) -> Run:
         """Ask for a run's end: a waiting one is final at once, a live one is told to be gone by ``stop_at``.
@@ -336,15 +321,8 @@ class RunStore:
             return {RunState(state): count for state, count in connection.execute(query)}
 
     def by_token(self, token_hash: str) -> Row[Any] | None:
-        """The attempt that a run token belongs to, with its run's owner and cores; None for an unknown token."""
-        query = select(attempts, runs.c.owner, runs.c.project, runs.c.cpu).join(runs, runs.c.id == attempts.c.run_id)
+        """The attempt that a run token belongs to, with its run's owner and size; None for an unknown token."""
+        query = select(attempts, runs.c.owner, runs.c.project, runs.c.cpu, runs.c.memory_bytes)
+        query = query.join(runs, runs.c.id == attempts.c.run_id)
         with self._db.read() as connection:
             return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()
-
-
-def _position(connection: Connection, row: Row[Any]) -> int | None:
-    if row.state != RunState.QUEUED:
-        return None
-    ahead = or_(runs.c.queued_at < row.queued_at, and_(runs.c.queued_at == row.queued_at, runs.c.id < row.id))
-    waiting = runs.c.state == RunState.QUEUED.value
-    return 1 + int(connection.execute(select(func.count()).select_from(runs).where(waiting, ahead)).scalar_one())

@@ -92,6 +92,7 @@ runs = Table(
     Column("kept_bytes", BigInteger),
     Index("ix_runs_owner_created", "owner", "created_at"),
     Index("ix_runs_state_queued", "state", "queued_at"),
+    Index("ix_runs_turns", "state", "owner", "priority", "turn_at", "id"),
     Index("ix_runs_owner_change", "owner", "change"),
     Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )

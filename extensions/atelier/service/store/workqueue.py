@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from atelier.crash_points import crash_point
 from atelier.quantities import utcnow
-from atelier.records import AttemptState, Reason, RunState
+from atelier.records import REASON_TEXT, AttemptState, Reason, RunState
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
+from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_late_turn
 from atelier.service.store.schema import attempts, leases, runs
+
+MOST_TOLD = 500
+"""Of so many of the queue it is worked out why they wait; those farther back wait for their turn."""
+
+_CLAIMED = tuple(runs.c[name] for name in "id owner state epoch attempt reason cpu memory_bytes accelerators".split())
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Wait:
-    """A run that can't start yet, and why."""
+    """A run that can't start yet, and why; ``is_news`` when it says otherwise until now."""
 
     run_id: str
     reason: Reason
+    is_news: bool = field(default=True, compare=False)
 
 
 @dataclass
@@ -61,63 +68,120 @@ class _Use:
 
 
 class Queue:
-    """Claims are all or nothing: attempt row, token and device leases come in one write transaction."""
+    """Claims are all or nothing: attempt row, token and device leases come in one write transaction.
 
-    def __init__(self, database: Database) -> None:
+    ``patience_s`` is how long a run may be passed by; see `ordering`.
+    """
+
+    def __init__(self, database: Database, patience_s: float = PATIENCE_S) -> None:
         self._db = database
+        self.patience_s = patience_s
 
     def claim(self, capacity: Capacity, quota: Quota) -> tuple[Claim | None, list[Wait]]:
         """The first waiting run that fits, claimed; and those before it that don't fit, with the reason.
 
-        A run that waits for capacity holds up all later ones (first in, first out), so that small runs don't starve a
-        large one. One that waits for accelerators that only other runs hold keeps those that are free, which holds up
-        later runs for the same kind and nobody else; one that waits for its owner's limit or for kernels, which people
-        end and no queue, holds up nobody.
+        A run that waits for capacity holds up all later ones, so that small runs don't starve a large one. One that
+        waits for accelerators that only other runs hold keeps those that are free, which holds up later runs for the
+        same kind and nobody else; one that waits for its owner's limit or for kernels, which people end and no queue,
+        holds up nobody. Of those that wait, the first `MOST_TOLD` are told of.
         """
-        waits: list[Wait] = []
         with self._db.read() as connection:
-            if connection.execute(_waiting().limit(1)).first() is None:
-                return None, waits
+            if connection.execute(select(runs.c.id).where(is_queued).limit(1)).first() is None:
+                return None, []
         with self._db.write() as connection:
-            used, by_owner = _in_use(connection)
-            free, kernels = _free_devices(connection, capacity), _held_by_kernels(connection)
-            blocked = False
-            for row in connection.execute(_waiting()).all():
-                own = by_owner.get(row.owner, _Use())
-                reason = _obstacle(row, used=used, own=own, capacity=capacity, quota=quota, free=free)
-                if reason is Reason.WAITS_FOR_ACCELERATOR:
-                    if _runs_can_free(row, capacity, kernels):
-                        free = _without_reserved(row, free)
-                    if _own_kernel_holds(connection, row):
-                        reason = Reason.WAITS_FOR_OWN_KERNEL
-                if reason is None and blocked:
-                    reason = Reason.WAITS_FOR_CAPACITY
-                if reason is None:
-                    return _take(connection, row, free), waits
-                waits.append(Wait(row.id, reason))
-                blocked = blocked or (reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, capacity))
-        return None, waits
+            stock, queue = _stock(connection, capacity, quota), Line.of(connection, self.patience_s)
+            row, waits = _first_that_fits(_waiting(queue, quota), stock)
+            if row is None:
+                return None, waits
+            if row.id in queue.late:
+                note_late_turn(connection, row.owner)
+            return _take(connection, row, stock.free), waits
+
+    def tell(self, waits: Sequence[Wait]) -> set[str]:
+        """Say why runs still wait; the owners of those to whom that is news."""
+        news = [wait for wait in waits if wait.is_news]
+        if not news:
+            return set()
+        with self._db.write() as connection:
+            return {owner for wait in news if (owner := _tell(connection, wait)) is not None}
 
     def first(self, most: int) -> list[tuple[str, str]]:
         """The first of those that wait, in order, also for their next attempt: id and owner."""
-        waiting = select(runs.c.id, runs.c.owner).where(runs.c.state == RunState.QUEUED.value)
-        query = waiting.order_by(runs.c.queued_at, runs.c.id).limit(most)
         with self._db.read() as connection:
-            return [(row.id, row.owner) for row in connection.execute(query)]
+            return Line.of(connection, self.patience_s).first(most)
 
     def moved(self, run_ids: Sequence[str]) -> None:
         """Let watchers read these anew, as far as they still wait: their places in the queue are others."""
         with self._db.write() as connection:
             for run_id in run_ids:
-                this = (runs.c.id == run_id) & (runs.c.state == RunState.QUEUED.value)
+                this = (runs.c.id == run_id) & is_queued
                 connection.execute(update(runs).where(this).values(change=next_change(connection)))
 
 
-def _waiting() -> Select[Any]:
-    """All of them, however many: behind a crowd that waits for its owner's limit there may be one that can start."""
-    due = or_(runs.c.not_before.is_(None), runs.c.not_before <= utcnow())
-    query = select(runs).where(runs.c.state == RunState.QUEUED.value, due)
-    return query.order_by(runs.c.queued_at, runs.c.id)
+def _tell(connection: Connection, wait: Wait) -> str | None:
+    """The owner of a run that now says why it waits; None when it waits no more."""
+    sentence, action = REASON_TEXT[wait.reason]
+    values = {"reason": wait.reason.value, "message": sentence, "hint": action, "change": next_change(connection)}
+    this = update(runs).where(runs.c.id == wait.run_id, is_queued).values(**values).returning(runs.c.owner)
+    return connection.execute(this).scalar()
+
+
+@dataclass
+class _Stock:
+    """What is in use and what is free while one claim looks at the queue."""
+
+    capacity: Capacity
+    quota: Quota
+    used: _Use
+    by_owner: dict[str, _Use]
+    free: dict[str, list[str]]
+    kernels: list[Row[Any]]
+
+
+def _stock(connection: Connection, capacity: Capacity, quota: Quota) -> _Stock:
+    used, by_owner = _in_use(connection)
+    held = connection.execute(select(leases).where(leases.c.holder.startswith(KERNEL))).all()
+    return _Stock(capacity, quota, used, by_owner, _free_devices(connection, capacity), list(held))
+
+
+def _waiting(queue: Line, quota: Quota) -> Iterator[Row[Any]]:
+    """All that may start, however many: behind a crowd that waits for its owner's limit there may be one that can.
+
+    Those of an owner who has as many runs as he may are left out where nobody is told of them.
+    """
+    late = (
+        queue.connection.execute(select(*_CLAIMED).where(runs.c.id.in_(list(queue.late)))).all() if queue.late else []
+    )
+    yield from sorted(late, key=lambda row: list(queue.late).index(row.id))
+    fair = queue.fair
+    query = select(*_CLAIMED).join(fair, fair.c.id == runs.c.id)
+    yield from queue.connection.execute(queue.in_turn(query, most=MOST_TOLD)).all()
+    if quota.runs is not None:
+        query = query.where(fair.c.live < quota.runs)
+    yield from queue.connection.execute(queue.in_turn(query, most=None, after=MOST_TOLD))
+
+
+def _first_that_fits(rows: Iterable[Row[Any]], stock: _Stock) -> tuple[Row[Any] | None, list[Wait]]:
+    waits: list[Wait] = []
+    blocked = False
+    kernels = {lease.device for lease in stock.kernels}
+    for row in rows:
+        if blocked and len(waits) >= MOST_TOLD:
+            break
+        reason = _obstacle(row, stock)
+        if reason is Reason.WAITS_FOR_ACCELERATOR:
+            if _runs_can_free(row, stock.capacity, kernels):
+                stock.free = _without_reserved(row, stock.free)
+            if any(each.owner == row.owner and each.resource in row.accelerators for each in stock.kernels):
+                reason = Reason.WAITS_FOR_OWN_KERNEL
+        if reason is None and blocked:
+            reason = Reason.WAITS_FOR_CAPACITY
+        if reason is None:
+            return row, waits
+        if len(waits) < MOST_TOLD:
+            waits.append(Wait(row.id, reason, row.reason != reason.value))
+        blocked = blocked or (reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, stock.capacity))
+    return None, waits
 
 
 def _in_use(connection: Connection) -> tuple[_Use, dict[str, _Use]]:
@@ -141,21 +205,15 @@ def _free_devices(connection: Connection, capacity: Capacity) -> dict[str, list[
     return {resource: [one for one in devices if one not in held] for resource, devices in capacity.devices.items()}
 
 
-def _obstacle(
-    row: Row[Any], *, used: _Use, own: _Use, capacity: Capacity, quota: Quota, free: Mapping[str, Sequence[str]]
-) -> Reason | None:
-    asked = _Use(1, row.cpu, row.memory_bytes)
+def _obstacle(row: Row[Any], stock: _Stock) -> Reason | None:
+    asked, own, quota = _Use(1, row.cpu, row.memory_bytes), stock.by_owner.get(row.owner, _Use()), stock.quota
     if _over(quota.runs, own.runs, asked.runs) or _full(quota.cpu, quota.memory_bytes, own, asked):
         return Reason.WAITS_FOR_USER_LIMIT
-    if any(count > len(free.get(resource, ())) for resource, count in row.accelerators.items()):
+    if any(count > len(stock.free.get(resource, ())) for resource, count in row.accelerators.items()):
         return Reason.WAITS_FOR_ACCELERATOR
-    if _full(capacity.cpu, capacity.memory_bytes, used, asked):
+    if _full(stock.capacity.cpu, stock.capacity.memory_bytes, stock.used, asked):
         return Reason.WAITS_FOR_CAPACITY
     return None
-
-
-def _held_by_kernels(connection: Connection) -> set[str]:
-    return set(connection.execute(select(leases.c.device).where(leases.c.holder.startswith(KERNEL))).scalars())
 
 
 def _runs_can_free(row: Row[Any], capacity: Capacity, kernels: set[str]) -> bool:
@@ -167,12 +225,6 @@ def _runs_can_free(row: Row[Any], capacity: Capacity, kernels: set[str]) -> bool
 def _without_reserved(row: Row[Any], free: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """What is free for later runs when this one keeps what it needs of it."""
     return {resource: devices[row.accelerators.get(resource, 0) :] for resource, devices in free.items()}
-
-
-def _own_kernel_holds(connection: Connection, row: Row[Any]) -> bool:
-    kernels = (leases.c.owner == row.owner) & leases.c.holder.startswith(KERNEL)
-    wanted = leases.c.resource.in_(list(row.accelerators))
-    return connection.execute(select(leases.c.device).where(kernels, wanted)).first() is not None
 
 
 def _could_fit(row: Row[Any], capacity: Capacity) -> bool:

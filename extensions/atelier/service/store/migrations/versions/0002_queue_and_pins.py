@@ -1,4 +1,4 @@
-"""A run's priority and turn in the queue, whether it is kept for good, and how many bytes are kept of it."""
+"""Priorities, turns and long waits in the queue; whether a run is kept for good, and how many bytes are kept of it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("fresh_points", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("curves", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("curves", sa.Column("older", sa.BigInteger(), nullable=False, server_default="0"))
+    op.create_index("ix_runs_turns", "runs", ["state", "owner", "priority", "turn_at", "id"])
     op.create_table(
         "late_turns",
         sa.Column("owner", sa.String(300), nullable=False),
