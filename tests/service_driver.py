@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +35,11 @@ SETTINGS = f"""
 catalog:
   images: [{{name: plain, python: {sys.executable}}}]
   machines:
-    - {{name: tiny, cpu: 20m, memory: 1Mi}}
-    - {{name: gpu, cpu: 20m, memory: 1Mi, accelerators: {{nvidia.com/gpu: 1}}}}
-    - {{name: gpus, cpu: 20m, memory: 1Mi, accelerators: {{nvidia.com/gpu: 2}}}}
-    - {{name: whole, cpu: {len(os.sched_getaffinity(0))}, memory: 1Mi}}
-    - {{name: huge, cpu: 4000, memory: 1Mi}}
+    - {{name: tiny, cpu: 20m, memory: 256Mi}}
+    - {{name: gpu, cpu: 20m, memory: 256Mi, accelerators: {{nvidia.com/gpu: 1}}}}
+    - {{name: gpus, cpu: 20m, memory: 256Mi, accelerators: {{nvidia.com/gpu: 2}}}}
+    - {{name: whole, cpu: {len(os.sched_getaffinity(0))}, memory: 256Mi}}
+    - {{name: huge, cpu: 4000, memory: 256Mi}}
 """
 IMPATIENT = SETTINGS + "limits: {patience: 2s}\n"
 """Settings of a service whose runs don't wait for long while it fails."""
@@ -303,6 +303,12 @@ def command_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def of_control_groups(run_ids: Iterable[str]) -> list[Path]:
+    """Folders of the control groups that attempts of these runs have."""
+    wanted = tuple(f"atelier-{run_id}-" for run_id in run_ids)
+    return [Path(path) for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path).startswith(wanted)]
 
 
 def lives(pid: int) -> bool:

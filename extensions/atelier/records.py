@@ -128,7 +128,7 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
     Reason.DISK_FULL: ("The disk is full.", "Free some space, or write less, and submit again."),
     Reason.DISK_QUOTA: (
         "The run wrote more to the disk than one run may.",
-        "Write less, or remove files as the run goes on; else ask for a larger limits.disk_size.",
+        "Write less, or remove files as the run goes on; an administrator can allow more.",
     ),
     Reason.KILLED: ("The run's process was killed from outside.", "Submit again; ask whoever ended it if it recurs."),
     Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or go on from its checkpoint."),

@@ -59,7 +59,7 @@ def agent(service: Service) -> AgentCaller:
     """The agent of a run that is running, whose record says so."""
     claim = running(service.store)
     service.attempts.write_record(claim.run_id)
-    return AgentCaller(claim.run_id, claim.n, "ann#1", "ann#1", 1.0)
+    return AgentCaller(claim.run_id, claim.n, "ann#1", "ann#1", 1.0, 2**30)
 
 
 def test_an_end_that_is_told_again_is_recorded(service: Service) -> None:

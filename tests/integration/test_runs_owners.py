@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     token_file = folder / "token"
     token_file.write_text(SERVICE_TOKEN)
     settings = SETTINGS.replace(
-        "{name: gpu,", "{name: team-only, groups: [team], cpu: 20m, memory: 1Mi}\n    - {name: gpu,"
+        "{name: gpu,", "{name: team-only, groups: [team], cpu: 20m, memory: 256Mi}\n    - {name: gpu,"
     )
     with hub_standin() as hub:
         hub.user("ann", "ann-1", groups=("team",))

@@ -46,8 +46,8 @@ def waits_for(service: Service, run_id: str, reason: Reason) -> Run:
     return run
 
 
-LIMITS = "limits: {runs_per_user: 2, cpu_per_user: 100m, memory_per_user: 10Mi}\n"
-SIZES = "{name: broad, cpu: 60m, memory: 1Mi}\n    - {name: deep, cpu: 20m, memory: 6Mi}"
+LIMITS = "limits: {runs_per_user: 2, cpu_per_user: 100m, memory_per_user: 600Mi}\n"
+SIZES = "{name: broad, cpu: 60m, memory: 64Mi}\n    - {name: deep, cpu: 20m, memory: 400Mi}"
 
 
 @pytest.fixture(scope="module")

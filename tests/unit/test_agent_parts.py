@@ -1,18 +1,15 @@
-"""The agent's small parts: events read once and in order, time left, the log's limit, files by URL."""
+"""The agent's small parts: events read once and in order, time left, files by URL."""
 
 from __future__ import annotations
 
 import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atelier.agent.events import EventReader
-from atelier.agent.family import oom_kills
-from atelier.agent.logfile import LogFile
 from atelier.agent.notebook import with_parameters
 from atelier.agent.outputs import Written, remember, written
 from atelier.agent.place import Place, fetch, sha256_of, store, write_whole
@@ -154,71 +151,6 @@ def test_what_is_no_progress_changes_nothing(done: Any, total: Any, at_s: float)
     assert meter.as_json() == before
 
 
-# -- the log ------------------------------------------------------------------------------------------------------
-def test_a_log_is_cut_at_its_limit_and_says_so(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log", 10)
-    for data in (b"0123", b"4567", b"89ab", b"cdef"):
-        log.write(data)
-    assert log.dropped_bytes == 6
-    log.close()
-    assert (
-        tmp_path / "log"
-    ).read_text() == "0123456789\n[6 bytes were left out: this log reached its limit of 10 bytes]\n"
-    assert log.dropped_bytes == 6
-
-
-def test_a_whole_log_says_nothing(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log", 10)
-    log.line("123456789")
-    log.close()
-    assert (tmp_path / "log").read_text() == "123456789\n"
-
-
-def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
-    for text in (b"0123", b"456789"):
-        log = LogFile(tmp_path / "log", 8)
-        log.write(text)
-        log.close()
-    assert (tmp_path / "log").read_bytes().startswith(b"01234567\n[2 bytes")
-
-
-def test_a_full_disk_costs_lines_and_no_run() -> None:
-    log = LogFile(Path("/dev/full"), 100)
-    log.write(b"0123")
-    assert (log.dropped_bytes, log.lost_bytes) == (0, 0), "it waits"
-    log.write(b"4567")
-    log.close()
-    assert (log.dropped_bytes, log.lost_bytes) == (0, 8)
-    assert not Path("/dev/.full-room").exists()
-
-
-def test_a_log_that_no_room_is_left_for_keeps_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atelier.agent.logfile.LEFT_PART", 1)
-    monkeypatch.setattr("atelier.agent.logfile.LEFT_BYTES", 1 << 62)
-    log = LogFile(tmp_path / "log", 10**7)
-    for number in range(100_000):
-        log.line(str(number))
-    assert (tmp_path / "log").read_bytes() == b""
-    log.close()
-    kept = (tmp_path / "log").read_text().splitlines()
-    assert kept[-1] == "99999"
-    assert len(kept) > 10_000
-    assert log.lost_bytes + (tmp_path / "log").stat().st_size == sum(len(f"{number}\n") for number in range(100_000))
-
-
-def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log", 10**7)
-    threads = [threading.Thread(target=lambda n=n: [log.line(str(n) * 50) for _ in range(200)]) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    log.close()
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == 800
-    assert {len(set(line)) for line in lines} == {1}
-
-
 # -- files --------------------------------------------------------------------------------------------------------
 def test_a_file_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "kept" / "x.bin"
@@ -307,29 +239,3 @@ def test_parameters_come_after_the_tagged_cell_and_replace_older_ones() -> None:
     plain = with_parameters(new_notebook(cells=[new_code_cell("print(1)")]), "epochs = 3\n")
     assert [cell.source for cell in plain.cells] == ["epochs = 3\n", "print(1)"]
     assert [cell.source for cell in with_parameters(made, "").cells] == ["# Title", "epochs = 1", "print(epochs)"]
-
-
-# -- memory -------------------------------------------------------------------------------------------------------
-OWN = "user.slice/run.scope"
-WHERE = {
-    "v2, on a machine": (f"0::/{OWN}\n", f"sys/fs/cgroup/{OWN}/memory.events"),
-    "v2, in a container": ("0::/\n", "sys/fs/cgroup/memory.events"),
-    "v2, the container's own view": (f"0::/{OWN}\n", "sys/fs/cgroup/memory.events"),
-    "v1, on a machine": (f"4:cpu:/x\n3:memory:/{OWN}\n0::/\n", f"sys/fs/cgroup/memory/{OWN}/memory.oom_control"),
-    "v1, in a container": (f"3:memory:/{OWN}\n", "sys/fs/cgroup/memory/memory.oom_control"),
-}
-
-
-@pytest.mark.parametrize("name", WHERE)
-def test_kills_for_memory_are_counted_where_the_process_is(tmp_path: Path, name: str) -> None:
-    """A cgroup can't be made everywhere, so a tree of files as the kernel shows it stands in for one."""
-    told, counter = WHERE[name]
-    for path, text in (("proc/self/cgroup", told), (counter, "low 0\noom_kill_disable 0\noom 7\noom_kill 3\n")):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    assert oom_kills(tmp_path) == 3
-
-
-def test_where_the_kernel_does_not_say_none_are_counted(tmp_path: Path) -> None:
-    assert oom_kills(tmp_path) == 0
-    assert oom_kills() >= 0

@@ -97,6 +97,7 @@ def test_every_reason_is_caused_by_a_real_process() -> None:
         Reason.WAITS_FOR_ACCELERATOR: "test_runs_queue",
         Reason.WAITS_FOR_OWN_KERNEL: "test_runs_queue",
         Reason.WAITS_FOR_CAPACITY: "test_runs_queue",
+        Reason.DISK_QUOTA: "test_runs_limits",
         Reason.CANCELLED_BY_USER: "test_runs_ends",
         Reason.PREEMPTED: "test_runs_retries",
         Reason.AGENT_LOST: "test_runs_deaths",

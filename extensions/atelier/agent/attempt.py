@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
-import threading
 import time
 import traceback
 from math import inf
@@ -14,20 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from atelier.agent.abandoned import end_with_folder
+from atelier.agent.cgroup import make_group, noted_group
 from atelier.agent.delivery import Delivery
+from atelier.agent.disk import DiskShare
 from atelier.agent.events import OVER
 from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.heart import Heart
+from atelier.agent.launching import Launcher
+from atelier.agent.limits import STOP_GRACE_S, Limits
 from atelier.agent.link import Link
 from atelier.agent.logfile import LogFile
+from atelier.agent.logtail import append_tail
+from atelier.agent.memory import GroupMemory, MemoryLimit, WatchedMemory
+from atelier.agent.nearest import Surroundings, explained
 from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
 from atelier.agent.requirements import FILE, InstallFailed, Layer, Patience, install
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper, write_control
-from atelier.agent.stopping import Stopper
+from atelier.agent.stopping import MEMORY, Stopper
 from atelier.agent.surroundings import (
     bring_checkpoint,
     environment_record,
@@ -40,8 +45,7 @@ from atelier.agent.works import ProcessWork, Work
 from atelier.bundle.archive import unpack_bundle
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unavailable
-
-STOP_GRACE_S = 10.0
+from atelier.local.disk import is_full
 
 
 class Attempt:
@@ -58,18 +62,21 @@ class Attempt:
         self.delivery = Delivery(self.link, place, self.heart, self.shipper)
         self.orders: dict[str, Any] = {}
         self.layer: Layer | None = None
+        self.memory: MemoryLimit | None = None
+        self.work: Work | None = None
 
     def run(self) -> int:
         """Do it; the exit code of the agent: 0 done, 75 preempted, 1 anything else."""
         until_room(self.place.make)
-        end_with_folder(self.place, self.family.end)
+        end_with_folder(self.place, self.family.close)
         crash_point("agent.orders.before")
         try:
             self._take_orders()
         except AtelierError as problem:
             return self._give_back(problem)
         crash_point("agent.orders.after")
-        self.log = LogFile(self.place.log, int(self.orders["limits"]["log_bytes"]))
+        log_bytes = int(self.orders["limits"]["log_bytes"])
+        self.log = LogFile(self.place.log, log_bytes, tail=self.place.log_tail, tell=self.heart.warn)
         signal.signal(signal.SIGTERM, lambda *_: self.stopper.stop("preempt", STOP_GRACE_S))
         self.heart.start()
         self.shipper.start()
@@ -107,14 +114,25 @@ class Attempt:
             result = Result("failed", reason, problem.message)
         except OSError as problem:
             self.log.line(f"error: {problem}")
-            reason = "disk_full" if problem.errno == errno.ENOSPC else "start_failed"
+            reason = "disk_full" if is_full(problem) else "start_failed"
             result = Result("failed", reason, f"The run could not be prepared: {problem}.")
         except Exception as problem:
             traceback.print_exc()
             self.log.line(f"error: {problem!r}")
             result = Result("failed", "start_failed", f"The run's agent failed: {problem!r}."[:500])
-        order = self.stopper.order
-        return result if order is None else stopped(order, result.exit_code)
+        return self._by_limits(result)
+
+    def _by_limits(self, result: Result) -> Result:
+        """The end as it was: by an order or a limit, whatever the work made of it."""
+        order, words = self.stopper.order, self.stopper.words
+        if order is None and self.memory is not None:
+            words = self.memory.breach() or ""
+            order = MEMORY if words else None
+        if order is None:
+            return result
+        if words and self.work is not None:
+            words = f"{words} {self.work.where}".rstrip()
+        return stopped(order, result.exit_code, words=words)
 
     def _prepare_and_run(self) -> Result:
         place, orders = self.place, self.orders
@@ -152,7 +170,10 @@ class Attempt:
         crash_point("agent.remember.after")
         environment = self._environment(bins, resume)
         self._started(environment_record(orders["image"], python, lock, requirements), lock)
-        return self._do(self._make_work(python, environment, folder, lock))
+        launcher, self.memory = self._hold()
+        result = self._do(self._make_work(python, environment, folder, lock, launcher=launcher), self.memory)
+        pythons = (python, Path(orders["python"]))
+        return explained(result, Surroundings(orders["image"], pythons, orders["images"], place.work, folder))
 
     def _patience(self) -> Patience:
         """An installation ends with its own limit, or when it alone takes all the time that the run's work may."""
@@ -180,7 +201,9 @@ class Attempt:
         until_answered(lambda: self.link.post("/started", report), lambda: self.stopper.order is not None)
         crash_point("agent.started.after")
 
-    def _make_work(self, python: Path, environment: dict[str, str], folder: Path, lock: str) -> Work:
+    def _make_work(
+        self, python: Path, environment: dict[str, str], folder: Path, lock: str, *, launcher: Launcher
+    ) -> Work:
         command = self.orders["command"]
         if command["kind"] != "notebook":
             argv = [str(python), "-u", *command["argv"]]
@@ -190,6 +213,7 @@ class Attempt:
                 folder=folder,
                 log=self.log,
                 root=self.place.work,
+                launcher=launcher,
                 on_end=self.family.end,
             )
         if lock and "\nipykernel==" not in f"\n{lock}":
@@ -205,38 +229,50 @@ class Attempt:
             environment=environment,
             folder=folder,
             log=self.log,
+            launcher=launcher,
             saved=self.place.notebook,
             on_saved=self.shipper.wake,
             on_cell=lambda done, total: self.heart.progress.set(done, total, time.time(), own=False),
         )
 
-    def _do(self, work: Work) -> Result:
+    def _do(self, work: Work, memory: MemoryLimit) -> Result:
         if not self.stopper.begin(work):
             return stopped(self.stopper.order or "cancel")
-        threading.Thread(target=self._enforce_limits, name="limits", daemon=True).start()
+        self.work = work
+        self._limits(memory).enforce(self.stopper)
         return work.run()
 
-    def _enforce_limits(self) -> None:
-        spec, began = self.orders["spec"], time.monotonic()
-        left_s = self._left_s()
-        silent_s = inf if spec["stall_timeout_s"] is None else spec["stall_timeout_s"]
-        sign, sign_at = self.shipper.signs(), began
-        while not self.stopper.done.wait(0.1):
-            now, seen = time.monotonic(), self.shipper.signs()
-            if seen != sign:
-                sign, sign_at = seen, now
-            if now - began > left_s:
-                self.stopper.stop("deadline", STOP_GRACE_S)
-            elif now - sign_at > silent_s:
-                self.stopper.stop("stalled", 0.0)
-            if self.stopper.order is not None:
-                return
+    def _hold(self) -> tuple[Launcher, MemoryLimit]:
+        """How the work is begun so that it is held to its machine's memory, by the kernel where that may be."""
+        limits, place = self.orders["limits"], self.place
+        memory_bytes = int(limits["memory_bytes"])
+        if limits["control_groups"]:
+            self.family.group = make_group(place.group_name, memory_bytes=memory_bytes, cpu=float(self.orders["cpu"]))
+        group = self.family.group
+        if group is not None:
+            group.note(place.group)
+        launcher = Launcher(place.folder / "not-begun", group)
+        if group is not None and group.memory is not None:
+            return launcher, GroupMemory(group, memory_bytes)
+        return launcher, WatchedMemory(lambda: [each.pid for each in self.family.members()], memory_bytes)
+
+    def _limits(self, memory: MemoryLimit) -> Limits:
+        silent_s = self.orders["spec"]["stall_timeout_s"]
+        return Limits(
+            left_s=self._left_s(),
+            silent_s=inf if silent_s is None else float(silent_s),
+            signs=lambda: [self.log.seen_bytes, *self.shipper.signs()],
+            memory=memory,
+            disk=DiskShare(self.place.folder, int(self.orders["limits"]["disk_bytes"])),
+        )
 
     def _end(self, result: Result) -> int:
-        self.family.end()
+        self.family.close()
         self.log.close()
         if self.log.dropped_bytes:
-            self.heart.warn(f"{self.log.dropped_bytes} bytes of the log were left out: it reached its limit.")
+            self.heart.warn(
+                f"{self.log.dropped_bytes} bytes of the log, from its middle, were left out: it reached its limit."
+            )
         if self.log.lost_bytes:
             self.heart.warn(f"{self.log.lost_bytes} bytes of the log were lost: the disk was full.")
         self.delivery.run(self.delivery.note(result))
@@ -245,7 +281,7 @@ class Attempt:
     def deliver(self) -> int:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
         until_room(self.place.make)
-        end_with_folder(self.place, self.family.end)
+        end_with_folder(self.place, self.family.close)
         crash_point("agent.deliver.before")
         orders = until_answered(lambda: self.link.get("/delivery"), lambda: False) or {}
         crash_point("agent.deliver.asked")
@@ -253,7 +289,8 @@ class Attempt:
         self.heart.patience_s = float(orders["patience_s"])
         if orders["notebook"]:
             self.shipper.name_notebook(orders["notebook"])
-        self.family.end()
+        self.family.group = noted_group(self.place.group, self.place.group_name)
+        self.family.close()
         self.stopper.done.set()
         if self.place.result.exists():
             result = json.loads(self.place.result.read_text())
@@ -264,6 +301,7 @@ class Attempt:
                     "The run's agent ended early: what it had not read yet of what the work printed is missing."
                 )
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
+        append_tail(self.place.log, self.place.log_tail)
         self.shipper.take_over()
         self.heart.start()
         self.shipper.start()

@@ -19,7 +19,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode, from_dict, reads, writes
 
-from atelier.agent.family import oom_kills
+from atelier.agent.cgroup import oom_kills
+from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, UserError, failed, plain
 from atelier.agent.place import write_whole
@@ -60,6 +61,8 @@ class NotebookWork:
         Working directory.
     log : LogFile
         Gets what cells print.
+    launcher : Launcher
+        Begins the kernel.
     saved : Path
         Where the executed notebook lies, whole at any time.
     on_saved : callable
@@ -70,12 +73,14 @@ class NotebookWork:
 
     def __init__(
         self, source: Path, *, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile,
-        saved: Path, on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
+        launcher: Launcher, saved: Path, on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         notebook = reads(source.read_text(encoding="utf-8-sig"), as_version=4)  # type: ignore[no-untyped-call]
         self._notebook = with_parameters(notebook, parameters)
         self._python, self._environment, self._folder = python, dict(environment), folder
         self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
+        self._launcher = launcher
+        self._client: _Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._manager: AsyncKernelManager | None = None
         self._scratch = _scratch_folder(saved.parent)
@@ -91,7 +96,7 @@ class NotebookWork:
     async def _execute(self, kills: int) -> Result:
         self._loop = asyncio.get_running_loop()
         self._manager = self._make_manager()
-        client = _Client(self._notebook, self._manager, self._folder, self._log, self._done)
+        client = self._client = _Client(self._notebook, self._manager, self._folder, self._log, self._done)
         saving = asyncio.create_task(self._save_as_it_grows(client))
         try:
             await client.async_execute(env=self._environment, cwd=str(self._folder))
@@ -100,6 +105,8 @@ class NotebookWork:
         except DeadKernelError:
             return self._dead(client, kills)
         except RuntimeError as problem:
+            if (words := self._launcher.problem()) is not None:
+                return Result("failed", "start_failed", words)
             return Result("failed", "kernel_missing", f"The notebook's kernel did not start: {problem}.")
         finally:
             saving.cancel()
@@ -120,7 +127,7 @@ class NotebookWork:
     def _make_manager(self) -> AsyncKernelManager:
         specs = self._scratch / "kernels"
         (specs / "python3").mkdir(parents=True)
-        argv = [self._python, str(LAUNCHER), "-f", "{connection_file}"]
+        argv = self._launcher.argv([self._python, str(LAUNCHER), "-f", "{connection_file}"])
         spec = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": False}}
         (specs / "python3" / "kernel.json").write_text(json.dumps(spec))
         finder = KernelSpecManager(kernel_dirs=[str(specs)], ensure_native_kernel=False)
@@ -154,6 +161,10 @@ class NotebookWork:
         """The cell's number among the user's own code cells, counted from 1."""
         own = [cell for cell in self._notebook.cells[: index + 1] if cell.cell_type == "code"]
         return sum(1 for cell in own if "injected-parameters" not in cell.metadata.get("tags", []))
+
+    @property
+    def where(self) -> str:
+        return "" if self._client is None else f"It was in cell {self._code_number(self._client.cell_index)}."
 
     def _dead(self, client: _Client, kills: int) -> Result:
         process = getattr(self._manager and self._manager.provisioner, "process", None)

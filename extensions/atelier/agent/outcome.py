@@ -15,6 +15,8 @@ _STOPPED = {
     "deadline": ("timed_out", "deadline"),
     "stalled": ("failed", "stalled"),
     "preempt": ("preempted", "preempted"),
+    "memory": ("failed", "out_of_memory"),
+    "disk_quota": ("failed", "disk_quota"),
 }
 
 
@@ -44,10 +46,10 @@ class Result:
         return asdict(self)
 
 
-def stopped(order: str, exit_code: int | None = None) -> Result:
-    """The end of a work that was told to stop."""
+def stopped(order: str, exit_code: int | None = None, *, words: str = "") -> Result:
+    """The end of a work that was told to stop; ``words`` say what led to it, where the reason doesn't say it all."""
     state, reason = _STOPPED[order]
-    return Result(state, reason, exit_code=exit_code)
+    return Result(state, reason, words or None, exit_code=exit_code)
 
 
 def failed(error: UserError | None, exit_code: int | None, *, oom_killed: bool = False) -> Result:

@@ -66,6 +66,11 @@ class Place:
         return self.spool / "log"
 
     @property
+    def log_tail(self) -> Path:
+        """What is appended to the log at its end."""
+        return self.folder / "log-tail"
+
+    @property
     def control(self) -> Path:
         return self.spool / "control.json"
 
@@ -83,6 +88,16 @@ class Place:
     def result(self) -> Path:
         """The attempt's end, written before the service is told."""
         return self.folder / "result.json"
+
+    @property
+    def group(self) -> Path:
+        """Where the work's control group is noted."""
+        return self.folder / "group.json"
+
+    @property
+    def group_name(self) -> str:
+        """What that is called; no other attempt's has this name."""
+        return f"atelier-{self.orders['run']}-{self.orders['attempt']}"
 
     def make(self) -> None:
         """Make the folders that the work needs."""

@@ -14,6 +14,9 @@ from atelier.agent.works import Work
 POLLS = "polls-stop"
 """The recorder leaves this file in the spool when the code asks ``should_stop()``; such code may end by itself."""
 
+MEMORY = "memory"
+"""The order after which there is no time at all: what asks for more memory would get it."""
+
 INTERRUPT_GRACE_S = 0.5
 """What code gets after the signal, at least; a handler of its own may use all the time that is left."""
 
@@ -26,6 +29,8 @@ class Stopper:
 
     def __init__(self, place: Place, family: Family) -> None:
         self.order: str | None = None
+        self.words = ""
+        """What led to it, in a sentence; empty where the order says it all."""
         self.done = threading.Event()
         self.is_late = threading.Event()
         """The first order came when the work had ended by itself, and leaves no time for what is still being done."""
@@ -40,7 +45,7 @@ class Stopper:
             self._work = work
             return self.order is None
 
-    def stop(self, order: str, grace_s: float) -> None:
+    def stop(self, order: str, grace_s: float, *, words: str = "") -> None:
         """Stop the work within ``grace_s``; nothing when it has ended."""
         if self.done.is_set():
             if self.order is None and grace_s <= 0:
@@ -48,7 +53,8 @@ class Stopper:
             return
         with self._lock:
             is_first = self.order is None
-            self.order = self.order or order
+            if is_first:
+                self.words, self.order = words, order
             self._deadline = min(self._deadline, time.monotonic() + max(0.0, grace_s))
         if is_first:
             try:
@@ -59,8 +65,8 @@ class Stopper:
 
     def _carry_out(self) -> None:
         work = self._work
-        if work is None:
-            self._family.end()  # an installer; the work itself is not begun any more
+        if work is None or self.order == MEMORY:
+            self._family.end()  # without a work it is an installer; the work itself is not begun any more
             return
         if (self._place.spool / POLLS).exists() and self._ends(lambda: self._deadline):
             return

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from atelier.agent.family import oom_kills
+from atelier.agent.cgroup import oom_kills
+from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, error_in_log, failed
 from atelier.crash_points import crash_point
@@ -24,6 +25,11 @@ class Work(Protocol):
 
     def run(self) -> Result:
         """Do the work, and say how it ended; an order to stop is not this one's matter."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Where it is, in a sentence; empty where nothing is known of it."""
         ...
 
     def interrupt(self) -> None:
@@ -46,6 +52,8 @@ class ProcessWork:
         Where its output goes.
     root : Path
         The unpacked bundle; tracebacks show paths relative to it.
+    launcher : Launcher
+        Begins the process.
     on_end : callable
         Called when the process has ended and before its output is read to the end: ends its descendants, which may hold
         the pipe open.
@@ -59,9 +67,10 @@ class ProcessWork:
         folder: Path,
         log: LogFile,
         root: Path,
+        launcher: Launcher,
         on_end: Callable[[], None],
     ) -> None:
-        self._argv = list(argv)
+        self._argv, self._launcher = list(argv), launcher
         self._environment = dict(environment)
         self._folder, self._log, self._root, self._on_end = folder, log, root, on_end
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,7 +80,7 @@ class ProcessWork:
         kills = oom_kills()
         try:
             self._process = subprocess.Popen(
-                self._argv,
+                self._launcher.argv(self._argv),
                 env=self._environment,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
@@ -80,13 +89,15 @@ class ProcessWork:
                 start_new_session=True,
             )
         except OSError as problem:
-            return Result("failed", "start_failed", f"{self._argv[0]} can't be started: {problem.strerror}.")
+            return Result("failed", "start_failed", f"{self._argv[0]} can't be used: {problem.strerror}.")
         crash_point("agent.work.begun")
         pump = threading.Thread(target=self._pump, name="output")
         pump.start()
         code = self._process.wait()
         self._on_end()
         pump.join()
+        if (words := self._launcher.problem()) is not None:
+            return Result("failed", "start_failed", words)
         if code == 0:
             return Result("succeeded", exit_code=0)
         error = error_in_log(self._tail.decode(errors="replace"), str(self._root)) if code > 0 else None
@@ -100,6 +111,10 @@ class ProcessWork:
             self._log.write(data)
             self._tail = (self._tail + data)[-TAIL_BYTES:]
         self._process.stdout.close()
+
+    @property
+    def where(self) -> str:
+        return ""
 
     def interrupt(self) -> None:
         self._signal(signal.SIGTERM)

@@ -40,13 +40,14 @@ log = logging.getLogger("atelier.service")
 
 @dataclass(frozen=True)
 class AgentCaller:
-    """The attempt that a run token belongs to; ``cpu`` is the cores that it was promised."""
+    """The attempt that a run token belongs to; ``cpu`` and ``memory_bytes`` are what it was promised."""
 
     run_id: str
     n: int
     owner: str
     project: str
     cpu: float
+    memory_bytes: int
 
 
 class FinishReport(FromAgent):
@@ -98,7 +99,7 @@ class AttemptManager:
         if row is None:
             raise NotAllowed("unauthenticated", "The request has no run token that this service knows.")
         self.silence.heard(Key(row.run_id, row.n))
-        return AgentCaller(row.run_id, row.n, row.owner, row.project, row.cpu)
+        return AgentCaller(row.run_id, row.n, row.owner, row.project, row.cpu, row.memory_bytes)
 
     def orders(self, agent: AgentCaller) -> dict[str, Any]:
         """All that an agent needs for its attempt."""
@@ -111,6 +112,7 @@ class AttemptManager:
             "spec": run.spec.model_dump(mode="json"),
             "image": run.image,
             "python": self._python(run),
+            "images": self._others(run),
             "cpu": agent.cpu,
             "command": self._command(run),
             "stop": self.store.runs.ordered_stop(run.id, agent.n),
@@ -120,6 +122,9 @@ class AttemptManager:
                 "bundle_bytes": self.limits.unpacked_size,
                 "artifact_bytes": self.limits.artifact_size,
                 "log_bytes": self.limits.log_size,
+                "memory_bytes": agent.memory_bytes,
+                "disk_bytes": self.limits.disk_size,
+                "control_groups": self.limits.control_groups,
                 "install_s": self.limits.install_time,
                 "patience_s": self.limits.patience,
             },
@@ -177,6 +182,11 @@ class AttemptManager:
         if image.python is None:
             raise Unavailable("no_python", f"The image {run.image!r} has no interpreter on this machine.")
         return image.python
+
+    def _others(self, run: Run) -> dict[str, str]:
+        """The interpreters of the other images that everybody may use."""
+        images = self.offers().images
+        return {one.name: one.python for one in images if one.python and not one.groups and one.name != run.image}
 
     def _live(self, agent: AgentCaller) -> Run:
         run = self.store.runs.get(agent.run_id)

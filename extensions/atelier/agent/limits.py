@@ -1,0 +1,69 @@
+"""Ends a work that goes beyond its limits: of time, of silence, of memory, of the disk.
+
+The agent does it, so that it is done as well while the service is away.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atelier.agent.disk import DiskShare
+from atelier.agent.memory import MemoryLimit
+from atelier.agent.stopping import MEMORY, Stopper
+
+STOP_GRACE_S = 10.0
+TICK_S = 0.05
+COUNT_TICK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a work is held to; `enforce` does it.
+
+    Parameters
+    ----------
+    left_s : float
+        How long it may run, from now on.
+    silent_s : float
+        How long it may tell nothing.
+    signs : callable
+        How much it has told; while this changes it lives.
+    memory : MemoryLimit
+        Its memory.
+    disk : DiskShare
+        Its share of the disk.
+    """
+
+    left_s: float
+    silent_s: float
+    signs: Callable[[], list[int]]
+    memory: MemoryLimit
+    disk: DiskShare
+
+    def enforce(self, stopper: Stopper) -> None:
+        """Begin to look, in threads that end with the work, or with an order to stop."""
+        for look in (self._watch, self._count):
+            threading.Thread(target=look, args=(stopper,), name=f"limits{look.__name__}", daemon=True).start()
+
+    def _watch(self, stopper: Stopper) -> None:
+        began = time.monotonic()
+        sign, sign_at = self.signs(), began
+        while not stopper.done.wait(TICK_S) and stopper.order is None:
+            now, seen = time.monotonic(), self.signs()
+            if seen != sign:
+                sign, sign_at = seen, now
+            if (words := self.memory.breach()) is not None:
+                stopper.stop(MEMORY, 0.0, words=words)
+            elif now - began > self.left_s:
+                stopper.stop("deadline", STOP_GRACE_S)
+            elif now - sign_at > self.silent_s:
+                stopper.stop("stalled", 0.0)
+
+    def _count(self, stopper: Stopper) -> None:
+        """Count the disk by itself: a slow one must not keep the others from being looked at."""
+        while not stopper.done.wait(COUNT_TICK_S) and stopper.order is None:
+            if (words := self.disk.breach()) is not None:
+                stopper.stop("disk_quota", 0.0, words=words)
