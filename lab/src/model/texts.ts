@@ -170,10 +170,10 @@ export function momentText(iso: string | null, now: number): string {
   return `${dayText(then, today)}, ${time}`;
 }
 
-/** The same to the second. */
+/** The same to the second, and short. */
 export function secondText(iso: string, now: number): string {
   const then = new Date(iso);
-  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
   return then.toDateString() === new Date(now).toDateString() ? time : `${dayText(then, new Date(now))}, ${time}`;
 }
 

@@ -129,8 +129,8 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
           </span>
         </h3>
         <div className="at-head-actions">
-          <PinButton pinned={run.pinned ?? false} pin={pinned => store.pin(pinned)} />
           {data.artifacts?.some(one => one.kind === 'notebook') && <CopyBack run={run.id} artifact={null} whole />}
+          <PinButton pinned={run.pinned ?? false} pin={pinned => store.pin(pinned)} />
           {live && run.desired !== 'cancelled' && (
             <AskingButton question="Stop this run?" yes="Cancel run" no="Keep it" act={() => store.cancel()}>
               Cancel

@@ -4,7 +4,7 @@ import type { ReactNode } from 'react';
 
 import { facts, warningsOf } from '../model/evidence';
 import type { Attempt, ErrorReport, Run } from '../model/records';
-import { fullMomentText, lastedText, momentText, runStateText } from '../model/texts';
+import { fullMomentText, lastedText, runStateText, secondText } from '../model/texts';
 import { Icon, StateWord } from './parts';
 
 const TONES: Partial<Record<Run['state'], string>> = { failed: 'bad', lost: 'warn', timed_out: 'warn' };
@@ -101,7 +101,9 @@ export function Attempts(props: { attempts: Attempt[]; now: number }): JSX.Eleme
                 <td>
                   <StateWord state={one.state} />
                 </td>
-                <td title={fullMomentText(one.started_at)}>{momentText(one.started_at, props.now)}</td>
+                <td title={fullMomentText(one.started_at)}>
+                  {one.started_at ? secondText(one.started_at, props.now) : '–'}
+                </td>
                 <td>{lastedText(one, props.now)}</td>
                 <WhyEnded attempt={one} />
               </tr>

@@ -299,7 +299,13 @@ export function AskingButton(props: {
       aria-label={props.question}
       onKeyDown={event => event.key === 'Escape' && setAsking(false)}
     >
-      <span role={error ? 'alert' : undefined}>{error ? errorText(error) : props.question}</span>
+      {error ? (
+        <span className="at-trouble" role="alert">
+          {errorText(error)}
+        </span>
+      ) : (
+        <span>{props.question}</span>
+      )}
       <Button kind="danger" disabled={busy} onClick={() => void act()}>
         {props.yes}
       </Button>
