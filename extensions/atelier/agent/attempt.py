@@ -234,6 +234,7 @@ class Attempt:
             on_saved=self.shipper.wake,
             on_cell=lambda done, total: self.heart.progress.set(done, total, time.time(), own=False),
         )
+            is_left=lambda: self.stopper.order == "preempt",
 
     def _do(self, work: Work, memory: MemoryLimit) -> Result:
         if not self.stopper.begin(work):

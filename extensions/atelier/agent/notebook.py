@@ -69,16 +69,20 @@ class NotebookWork:
         Called after each save.
     on_cell : callable
         Called with (cells done, cells in all) as it goes on.
+    is_left : callable
+        Whether the cells that are left are for another attempt; asked after each cell.
     """
 
     def __init__(
         self, source: Path, *, parameters: str, python: str, environment: Mapping[str, str], folder: Path, log: LogFile,
         launcher: Launcher, saved: Path, on_saved: Callable[[], None], on_cell: Callable[[int, int], None],
+        is_left: Callable[[], bool],
     ) -> None:  # fmt: skip
         notebook = reads(source.read_text(encoding="utf-8-sig"), as_version=4)  # type: ignore[no-untyped-call]
         self._notebook = with_parameters(notebook, parameters)
         self._python, self._environment, self._folder = python, dict(environment), folder
         self._log, self._saved, self._on_saved, self._on_cell = log, saved, on_saved, on_cell
+        self._is_left = is_left
         self._launcher = launcher
         self._client: _Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +92,8 @@ class NotebookWork:
     def run(self) -> Result:
         kills = oom_kills()
         try:
-            return asyncio.run(self._execute(kills))
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                return runner.run(self._execute(kills))
         finally:
             self._save()
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -104,6 +109,8 @@ class NotebookWork:
             return failed(self._user_error(client, problem), None)
         except DeadKernelError:
             return self._dead(client, kills)
+        except _Left:
+            return Result("preempted", "preempted")
         except RuntimeError as problem:
             if (words := self._launcher.problem()) is not None:
                 return Result("failed", "start_failed", words)
@@ -141,6 +148,8 @@ class NotebookWork:
         self._on_cell(sum(1 for i in cells if i <= index), len(cells))
         if took_s > SAVE_AFTER_S:
             self._save()
+        if self._is_left():
+            raise _Left
 
     def _save(self) -> None:
         text = writes(self._notebook)  # type: ignore[no-untyped-call]
@@ -198,6 +207,23 @@ def _scratch_folder(attempt: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix="atelier-"))
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Leaves the signals to the agent: nbclient would take SIGTERM, end the kernel, and leave the agent without any.
+
+    It lets a loop be that has no signals to give, as one outside the main thread.
+    """
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
+        raise RuntimeError("signals are the agent's")
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        raise RuntimeError("signals are the agent's")
+
+
+class _Left(Exception):
+    """The rest of the notebook is for the next attempt."""
 
 
 class _Client(NotebookClient):
