@@ -21,7 +21,7 @@ from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
-from atelier.service.store import Outcome, Quota, Store, is_disk_full
+from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
 
@@ -31,7 +31,9 @@ TICK_S = 1.0
 STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
 DEAF_S = 30.0
-START_GRACE_S = 15.0
+MOST_LAUNCHES = 3
+"""How often an agent is started that dies before it begins."""
+
 RECORD_GRACE_S = 15.0
 
 
@@ -151,7 +153,7 @@ class Reconciler:
             crash_point("service.claim.after")
             run = await asyncio.to_thread(self.store.runs.get, claim.run_id)
             self.feed.touch(run.owner)
-            await self._launch(Launch(Key(claim.run_id, claim.n), run.owner, claim.token, claim.devices))
+            await self._launch(_launch_of(claim, run.owner))
 
     async def _launch(self, launch: Launch) -> None:
         try:
@@ -192,13 +194,21 @@ class Reconciler:
             await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
 
     async def _without_folder(self, key: Key, row: Row[Any]) -> None:
-        """Give up what is not here: it was never started, or somebody removed its folder."""
-        if utcnow() - row.attempt_created_at > timedelta(seconds=START_GRACE_S):
-            message = "The service ended between claiming the run and starting it."
-            if row.attempt_last_seen_at > row.attempt_created_at:
-                message = "The run's folder was removed from its machine, and its work was ended."
-            await self.backend.kill(key)
-            await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
+        """Start what nobody has begun, which costs no retry; give up what was begun and whose folder somebody removed.
+
+        The service that claimed it has ended before it started an agent, or the agent before it began.
+        """
+        is_new = row.attempt_last_seen_at == row.attempt_created_at
+        if is_new and row.attempt_stop is None and row.attempt_launches < MOST_LAUNCHES:
+            claim = await asyncio.to_thread(self.store.queue.again, *key)
+            if claim is not None:
+                await self._launch(_launch_of(claim, row.owner))
+            return
+        message = "The run's folder was removed from its machine, and its work was ended."
+        if is_new:
+            message = f"The run's supervising process was started {row.attempt_launches} times and never began."
+        await self.backend.kill(key)
+        await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
 
     async def _limit(self, key: Key, row: Row[Any]) -> None:
         """End an agent that neither stops its work nor delivers; another one then brings in what it left.
@@ -302,3 +312,7 @@ class Reconciler:
         except AtelierError:
             return None
         return next((attempt.state for attempt in run.attempts if attempt.n == key.n), None)
+
+
+def _launch_of(claim: Claim, owner: str) -> Launch:
+    return Launch(Key(claim.run_id, claim.n), owner, claim.token, claim.devices)

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, Run, RunState
-from atelier.service.store import Capacity, Claim, Quota, Store, Wait, holder_of
+from atelier.service.store import Capacity, Claim, Quota, Store, Wait, hash_token, holder_of
 from atelier.service.store.leases import KERNEL
-from atelier.testing.samples import BROKEN, DONE, GIB, GPU, claimed, due_now, queued, running
+from atelier.testing.samples import BROKEN, DONE, GIB, GPU, claimed, due_now, queued, running, starting
 
 FREE = Quota()
 OTHER = "google.com/tpu"
@@ -289,3 +289,15 @@ class QueueSuite:
         store.queue.moved([*ids, claim.run_id])
         assert [run.id for _, run in store.runs.changed_since("ann#1", before) if isinstance(run, Run)] == [ids[2]]
         assert store.runs.get(ids[2]).queue_position == 2
+
+    def test_a_claim_that_nobody_took_up_is_made_again_with_another_token(self, store: Store) -> None:
+        claim = starting(store, gpus=1)
+        again = store.queue.again(claim.run_id, claim.n)
+        assert again is not None
+        assert (again.run_id, again.n, again.devices) == (claim.run_id, claim.n, claim.devices)
+        assert store.runs.by_token(hash_token(claim.token)) is None
+        known = store.runs.by_token(hash_token(again.token))
+        assert known is not None
+        assert (known.run_id, known.n) == (claim.run_id, claim.n)
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        assert store.queue.again(claim.run_id, claim.n) is None

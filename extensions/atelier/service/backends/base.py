@@ -36,7 +36,7 @@ class Sign(StrEnum):
     GONE = "gone"
     """Its agent has died; what it left can be brought in by `Backend.recover`."""
     ABSENT = "absent"
-    """Nothing of it was ever started here."""
+    """No agent of it has ever begun here: it may be started, again if need be."""
 
 
 class Backend(ABC):

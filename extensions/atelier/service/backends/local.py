@@ -102,10 +102,14 @@ class LocalBackend(Backend):
             return Sign.ABSENT
         if running or is_locked(folder / "lock"):
             return Sign.ALIVE
-        fresh = time.time() - os.lstat(folder / "orders.json").st_mtime < START_GRACE_S
-        if not (folder / "lock").exists() and not children and fresh:
-            return Sign.ALIVE
-        return Sign.GONE
+        if (folder / "lock").exists() or (folder / "run").exists():
+            return Sign.GONE
+        return Sign.ALIVE if not children and self._is_about_to_begin(key) else Sign.ABSENT
+
+    def _is_about_to_begin(self, key: Key) -> bool:
+        """Whether a service that has ended may have started an agent that has not taken its lock yet."""
+        age_s = time.time() - os.lstat(self.folder(key) / "orders.json").st_mtime
+        return 0 <= age_s < START_GRACE_S or bool(_family(key))
 
     async def recover(self, key: Key) -> None:
         await asyncio.to_thread(self._spawn, key, ["--deliver"])

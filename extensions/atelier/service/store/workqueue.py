@@ -13,7 +13,7 @@ from atelier.quantities import utcnow
 from atelier.records import REASON_TEXT, AttemptState, Reason, RunState
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.leases import KERNEL
-from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, move, new_token
+from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, live_attempt, move, new_token
 from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_late_turn
 from atelier.service.store.schema import attempts, leases, runs
 
@@ -96,6 +96,22 @@ class Queue:
             if row.id in queue.late:
                 note_late_turn(connection, row.owner)
             return _take(connection, row, stock.free), waits
+
+    def again(self, run_id: str, n: int) -> Claim | None:
+        """The claim of a live attempt that no agent has taken up, with a new token in place of the old one.
+
+        None when the attempt is over.
+        """
+        token, token_hash = new_token()
+        with self._db.write() as connection:
+            this = update(attempts).where(live_attempt(run_id, n)).values(token_hash=token_hash)
+            if connection.execute(this).rowcount != 1:
+                return None
+            held = select(leases.c.resource, leases.c.device).where(leases.c.holder == holder_of(run_id, n))
+            devices: dict[str, list[str]] = {}
+            for resource, device in connection.execute(held.order_by(leases.c.device)):
+                devices.setdefault(resource, []).append(device)
+        return Claim(run_id, n, token, devices)
 
     def tell(self, waits: Sequence[Wait]) -> set[str]:
         """Say why runs still wait; the owners of those to whom that is news."""
