@@ -7,20 +7,28 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
 from atelier.service.bodies import MOST_BYTES, BodyLimit
+from atelier.service.description import AGENT, ERRORS, USER
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service, authenticate
 from atelier.service.troubles import disk_full, trouble_of
 from atelier.wire import API, PREFIX, WIRE_VERSION, error_body, status_of
 
 log = logging.getLogger("atelier.service")
+
+ROUTERS = (
+    *((resource.router, USER) for resource in (catalog, uploads, runs, models, roots, leases)),
+    (agent.router, AGENT),
+)
+"""The resources, and who may call them."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -35,8 +43,8 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for resource in (catalog, uploads, runs, models, roots, leases, agent):
-        app.include_router(resource.router, prefix=API)
+    for router, caller in ROUTERS:
+        app.include_router(router, prefix=API, dependencies=[Security(caller)], responses=ERRORS)
     app.add_middleware(BodyLimit)  # within the guard, which would wrap its error in a group
     app.middleware("http")(_guard)
     app.add_exception_handler(AtelierError, _atelier_error)
@@ -137,7 +145,16 @@ async def _http_error(request: Request, problem: Exception) -> Response:
             request, RefusedInput("too_large", "The request's body is larger than 8 MiB.", hint="Send less.")
         )
     error = RefusedInput("http_error", str(problem.detail))
-    return JSONResponse(error_body(error), status_code=problem.status_code, headers=problem.headers)
+    allowed = _methods_of(request.url.path) if problem.status_code == 405 else ""
+    headers = {"Allow": allowed} if allowed else problem.headers
+    return JSONResponse(error_body(error), status_code=problem.status_code, headers=headers)
+
+
+def _methods_of(path: str) -> str:
+    """All methods that a path has; of several routes Starlette tells those of the first one."""
+    routes = (route for router, _ in ROUTERS for route in router.routes if isinstance(route, Route))
+    found = [route.methods or set() for route in routes if route.path_regex.match(path.removeprefix(API))]
+    return ", ".join(sorted(set().union(*found)))
 
 
 async def _trouble(request: Request, problem: Exception) -> Response:

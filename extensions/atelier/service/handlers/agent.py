@@ -13,6 +13,7 @@ from atelier.records import Environment, ModelFile, ModelVersion, Progress
 from atelier.service.attempts import FileReport, FinishReport
 from atelier.service.boundary import FromAgent
 from atelier.service.chunks import MOST_BYTES
+from atelier.service.description import TAKES_BYTES
 from atelier.service.handlers.context import Agent, Parts
 from atelier.service.store.streams import STREAMS
 
@@ -79,7 +80,7 @@ def heartbeat(body: Heartbeat, service: Parts, agent: Agent) -> dict[str, Any]:
     return {"stop": order[0], "grace_s": order[1]} if order else {"stop": None}
 
 
-@router.put("/streams/{stream}")
+@router.put("/streams/{stream}", openapi_extra=TAKES_BYTES)
 async def append(
     stream: str, offset: Annotated[int, Query(ge=0)], request: Request, service: Parts, agent: Agent
 ) -> dict[str, int]:

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from atelier.records import ModelFile, ModelVersion, Page, Record
 from atelier.service.boundary import FromUser
+from atelier.service.description import sends
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import safe_headers, send_blob
 
@@ -67,14 +68,14 @@ def remove(name: str, version: int, service: Parts, user: User) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/{name}/versions/{version}/files/{path:path}")
+@router.get("/{name}/versions/{version}/files/{path:path}", **sends("application/octet-stream"))
 def read_file(name: str, version: str, path: str, request: Request, *, service: Parts, user: User) -> StreamingResponse:
     """One file of a version."""
     model = service.models.version(user.owner, name, version)
     return send_blob(request, service.blobs, service.models.file_key(model, path), path.rsplit("/", 1)[-1])
 
 
-@router.get("/{name}/versions/{version}/archive")
+@router.get("/{name}/versions/{version}/archive", **sends("application/zip", ranges=False))
 def read_archive(name: str, version: str, service: Parts, user: User) -> StreamingResponse:
     """The whole package as a zip."""
     model = service.models.version(user.owner, name, version)

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from atelier.data import previews, roots
 from atelier.errors import NotFound
 from atelier.service.callers import Caller
+from atelier.service.description import sends
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import safe_headers
 from atelier.settings import may_use
@@ -85,7 +86,7 @@ async def preview(
         return await asyncio.to_thread(look)
 
 
-@router.get("/{root:path}/file")
+@router.get("/{root:path}/file", **sends("application/octet-stream", ranges=False))
 def read_file(root: str, request: Request, service: Parts, user: User, path: str) -> StreamingResponse:
     """A file's bytes, as an attachment."""
     source = open_root(service, user, root).open(path)

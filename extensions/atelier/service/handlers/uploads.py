@@ -13,6 +13,7 @@ from fastapi import Path as InPath
 from atelier.crash_points import crash_point
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import format_bytes
+from atelier.service.description import TAKES_BYTES
 from atelier.service.handlers.context import Parts, User
 from atelier.service.housekeeping import is_uploaded
 from atelier.service.scratch import scratch_file
@@ -22,8 +23,8 @@ router = APIRouter()
 Sha256 = Annotated[str, InPath(pattern="^[0-9a-f]{64}$")]
 
 
-@router.head("/bundles/{sha256}", status_code=200)
-@router.head("/uploads/{sha256}", status_code=200)
+@router.head("/bundles/{sha256}", status_code=200, response_class=Response)
+@router.head("/uploads/{sha256}", status_code=200, response_class=Response)
 def look(sha256: Sha256, service: Parts, user: User) -> Response:
     """Whether the caller has uploaded these bytes."""
     if not is_uploaded(service.blobs, upload_key(user.owner, sha256)):
@@ -31,14 +32,14 @@ def look(sha256: Sha256, service: Parts, user: User) -> Response:
     return Response()
 
 
-@router.put("/bundles/{sha256}", status_code=201)
+@router.put("/bundles/{sha256}", status_code=201, openapi_extra=TAKES_BYTES)
 async def put_bundle(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
     """Upload a bundle (tar.zst)."""
     limit = service.settings.limits.bundle_size
     return await _receive(request, service, owner=user.owner, sha256=sha256, limit=limit, code="bundle_too_large")
 
 
-@router.put("/uploads/{sha256}", status_code=201)
+@router.put("/uploads/{sha256}", status_code=201, openapi_extra=TAKES_BYTES)
 async def put_upload(sha256: Sha256, request: Request, service: Parts, user: User) -> dict[str, int]:
     """Upload a file of a model package."""
     limit = service.settings.limits.artifact_size
