@@ -18,6 +18,7 @@ from atelier.errors import NotFound, RefusedInput
 from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source
 from atelier.service.attempts import artifact_key
 from atelier.service.boundary import FromUser
+from atelier.service.description import sends
 from atelier.service.handlers.context import Parts, User
 from atelier.service.handlers.downloads import send_blob
 from atelier.storage import RunPaths
@@ -25,6 +26,7 @@ from atelier.wire import page_position, page_token
 from atelier.works.parameters import check_params
 
 router = APIRouter()
+SAME_KEY = {"model": Run, "description": "The run that the same Idempotency-Key has made"}
 
 
 class SubmitBody(FromUser, RunSpec):
@@ -47,7 +49,7 @@ class CancelBody(Record):
     now: bool = False
 
 
-@router.post("/runs", status_code=201, response_model=Run)
+@router.post("/runs", status_code=201, response_model=Run, responses={200: SAME_KEY})
 async def submit(
     body: SubmitBody,
     service: Parts,
@@ -164,7 +166,7 @@ def list_artifacts(run_id: str, service: Parts, user: User) -> Page:
     return Page(items=service.store.artifacts.of_run(run.id))
 
 
-@router.get("/runs/{run_id}/artifacts/{path:path}")
+@router.get("/runs/{run_id}/artifacts/{path:path}", **sends("application/octet-stream"))
 def read_artifact(run_id: str, path: str, request: Request, service: Parts, user: User) -> StreamingResponse:
     """One artifact's bytes."""
     run = service.runs.resolve(user.owner, run_id)
@@ -173,7 +175,7 @@ def read_artifact(run_id: str, path: str, request: Request, service: Parts, user
     return send_blob(request, service.blobs, key, artifact.path.rsplit("/", 1)[-1])
 
 
-@router.get("/runs/{run_id}/notebook")
+@router.get("/runs/{run_id}/notebook", **sends("application/x-ipynb+json"))
 def read_notebook(run_id: str, request: Request, service: Parts, user: User) -> StreamingResponse:
     """The executed notebook as it is now."""
     run = service.runs.resolve(user.owner, run_id)
@@ -186,14 +188,14 @@ def read_notebook(run_id: str, request: Request, service: Parts, user: User) -> 
     return send_blob(request, service.blobs, key, name, media="application/x-ipynb+json")
 
 
-@router.get("/runs/{run_id}/bundle")
+@router.get("/runs/{run_id}/bundle", **sends("application/zstd"))
 def read_bundle(run_id: str, request: Request, service: Parts, user: User) -> StreamingResponse:
     """The code as it was submitted (tar.zst)."""
     run = service.runs.resolve(user.owner, run_id)
     return send_blob(request, service.blobs, RunPaths(run.id).bundle, f"{run.id}.tar.zst", media="application/zstd")
 
 
-@router.get("/runs/{run_id}/events")
+@router.get("/runs/{run_id}/events", **sends("text/event-stream", ranges=False))
 async def watch_run(
     run_id: str, service: Parts, user: User, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
@@ -202,7 +204,7 @@ async def watch_run(
     return _stream(service, user, run.id, last_event_id)
 
 
-@router.get("/events")
+@router.get("/events", **sends("text/event-stream", ranges=False))
 async def watch(service: Parts, user: User, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
     """Changes of all the caller's runs as server-sent events."""
     return _stream(service, user, None, last_event_id)
