@@ -44,6 +44,8 @@ def submit(
     machine: str | None = None,
     nodes: int = 1,
     retries: int = 0,
+    retry_on: str | Sequence[str] = (),
+    priority: int = 0,
     timeout: float | str | None = None,
     queue_timeout: float | str | None = None,
     stall_timeout: float | str | None = None,
@@ -65,6 +67,10 @@ def submit(
         Names of `catalog`; those of this server, else the catalog's default.
     nodes, retries : int
         How many machines run it together; new attempts after a failure.
+    retry_on : str or sequence of str, optional
+        Reasons after which it is tried again, or ``"any"``; those that may pass by themselves when not given.
+    priority : int
+        -100 to 100: orders your own waiting runs; higher goes first.
     timeout, queue_timeout, stall_timeout : seconds or str, optional
         ``"2h"``: limits for running (all attempts), for waiting in the queue, for being silent.
     name, project, data : optional
@@ -87,8 +93,9 @@ def submit(
     >>> run = atelier.submit("train.ipynb", params={"epochs": 5}, machine="cpu-small")  # doctest: +SKIP
     """
     order = Order(
-        image=image, machine=machine, nodes=nodes, retries=retries, timeout=timeout, queue_timeout=queue_timeout,
-        stall_timeout=stall_timeout, name=name, project=project, data=data, include=include, exclude=exclude,
+        image=image, machine=machine, nodes=nodes, retries=retries, retry_on=retry_on, priority=priority,
+        timeout=timeout, queue_timeout=queue_timeout, stall_timeout=stall_timeout, name=name, project=project,
+        data=data, include=include, exclude=exclude,
     )  # fmt: skip
     client = _client()
     handle = RunHandle(client, send(client, prepare(work, params or {}, order)))

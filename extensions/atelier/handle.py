@@ -14,7 +14,7 @@ from atelier.client import Client
 from atelier.display.bundles import run_bundle, runs_bundle
 from atelier.display.terminal import HarmlessText
 from atelier.display.text import Rows, ago, lasted, run_progress_text
-from atelier.errors import Conflict, NotFound, RunFailed, StillRunning
+from atelier.errors import Conflict, NotFound, RefusedInput, RunFailed, StillRunning
 from atelier.following import follow_log, is_older, read_log, watch
 from atelier.quantities import format_bytes
 from atelier.records import Artifact, Attempt, ErrorReport, Progress, Reason, Run, RunState
@@ -85,6 +85,11 @@ class RunHandle:
     def message(self) -> str:
         """The state in one plain sentence."""
         return self.record.message
+
+    @property
+    def queue_position(self) -> int | None:
+        """In which order it is tried, from 1 over all users; None unless it waits."""
+        return self.record.queue_position
 
     @property
     def progress(self) -> Progress | None:
@@ -231,6 +236,36 @@ class RunHandle:
     def unpin(self) -> RunHandle:
         """Let retention take the run as any other."""
         self._take(self._client.pin(self.id, pinned=False))
+        return self
+
+    def move(
+        self, to: str | None = None, *, before: RunHandle | str | None = None, priority: int | None = None
+    ) -> RunHandle:
+        """Change the waiting run's place among your own; others' runs stay where they are. One of the three is given.
+
+        Parameters
+        ----------
+        to : {"first", "last"}, optional
+            Before or behind all your others. ``"first"`` also ends its pause before the next attempt.
+        before : RunHandle or str, optional
+            Right before this one, at its priority.
+        priority : int, optional
+            -100 to 100; higher goes first.
+
+        Raises
+        ------
+        RefusedInput
+            ``bad_move``: none of them, or more than one.
+        Conflict
+            ``not_waiting``: it has begun or ended.
+        """
+        named = before.id if isinstance(before, RunHandle) else before
+        given = {"to": to, "before": named, "priority": priority}
+        places = {name: value for name, value in given.items() if value is not None}
+        if len(places) != 1:
+            hint = "For example run.move('first'), run.move(before=other) or run.move(priority=5)."
+            raise RefusedInput("bad_move", f"A move leads to one place, and {len(places)} were given.", hint=hint)
+        self._take(self._client.move(self.id, to if to is not None else places))
         return self
 
     def result(self, timeout_s: float | None = None) -> Any:

@@ -43,6 +43,8 @@ class Order:
     machine: str | None = None
     nodes: int = 1
     retries: int = 0
+    retry_on: str | Sequence[str] = ()
+    priority: int = 0
     timeout: float | str | None = None
     queue_timeout: float | str | None = None
     stall_timeout: float | str | None = None
@@ -186,7 +188,16 @@ def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | 
         "project": order.project,
         "data": list(order.data),
         **place,
+        **_later_options(order),
     }
+
+
+def _later_options(order: Order) -> dict[str, Any]:
+    """Options that an older service doesn't know, where they are given."""
+    reasons = order.retry_on.split(",") if isinstance(order.retry_on, str) else order.retry_on
+    named = [reason.strip() for reason in reasons if reason.strip()]
+    options = {"retry_on": named, "priority": order.priority}
+    return {name: value for name, value in options.items() if value}
 
 
 def _seconds(duration: float | str | None) -> float | None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from atelier.errors import NotAllowed, RefusedInput
+from atelier.errors import Conflict, NotAllowed, NotFound, RefusedInput
+from atelier.handle import RunHandle
 from atelier.records import REASON_TEXT, Reason, Run
-from tests.cli_driver import wait_for
+from tests.cli_driver import Terminal, wait_for
 from tests.integration.conftest import GPUS
 from tests.service_driver import SETTINGS, Service, service_over, write
 
@@ -86,6 +87,8 @@ def test_a_users_limit_is_waited_for(limited: Service, tmp_path: Path, machine: 
         ({"machine": "tinny"}, "unknown_machine"),
         ({"image": "plane"}, "unknown_image"),
         ({"nodes": 2}, "too_many_nodes"),
+        ({"retry_on": ["code_eror"]}, "unknown_reason"),
+        ({"priority": 101}, "bad_request"),
         ({"project": "team"}, "project_not_allowed"),
     ],
 )
@@ -235,3 +238,45 @@ def test_a_run_starts_as_soon_as_there_is_room(service: Service, tmp_path: Path)
         waits_s.append((after.attempts[0].created_at - before.ended_at).total_seconds())
     assert all(0 <= wait_s < 0.9 for wait_s in waits_s), waits_s
     assert time.monotonic() - began < 20
+
+
+# -- the order of one's own runs ----------------------------------------------------------------------------------
+def test_ones_own_runs_are_reordered_while_they_wait(one_gpu: Service, tmp_path: Path) -> None:
+    """By the command line, by HTTP and by a handle; they start in the order that was made."""
+    work = gated(tmp_path)
+    holder = one_gpu.submit(work, machine="gpu")
+    one_gpu.wait_log(holder, "begun")
+    a, b, c, d = (one_gpu.submit(work, machine="gpu", priority=priority) for priority in (0, 0, 0, 3))
+
+    def order() -> list[str]:
+        placed = {run_id: one_gpu.run(run_id).queue_position or 0 for run_id in (a, b, c, d)}
+        assert sorted(placed.values()) == [1, 2, 3, 4]
+        return sorted(placed, key=placed.__getitem__)
+
+    assert order() == [d, a, b, c]
+    handle = RunHandle(one_gpu.client, one_gpu.client.run(c))
+    assert handle.move("first").record.queue_position == 1
+    assert order() == [c, d, a, b]
+    assert handle.move(before=b).record.priority == 0
+    assert order() == [d, a, c, b]
+    assert handle.move(priority=-7).record.priority == -7
+    terminal = Terminal(one_gpu.home, tmp_path)
+    typed = terminal.type("move", a, "--before", d)
+    assert (typed.code, typed.out) == (0, f"{a}  place 1, priority 3, waits for accelerator\n"), typed
+    assert terminal.json("move", c, "--priority", "-9")["priority"] == -9
+    assert order() == [a, d, b, c]
+    listed = terminal.type("runs", "--state", "queued").out
+    assert "place 4, priority -9, waits for accelerator" in listed
+    for to, code in (({"before": holder}, "not_waiting"), ({"before": "r-zzzzzzzzzz"}, "unknown_run")):
+        with pytest.raises((Conflict, NotFound)) as caught:
+            one_gpu.client.move(a, to)
+        assert caught.value.code == code
+    with pytest.raises(Conflict) as caught_late:
+        one_gpu.client.move(holder, "first")
+    assert caught_late.value.code == "not_waiting"
+    for wrong in ("middle", {"priority": 101}, {"before": a, "priority": 1}, {}, None, 3):
+        with pytest.raises(RefusedInput):
+            one_gpu.client.move(a, wrong)  # type: ignore[arg-type]
+    open_gate(work)
+    started = {run_id: one_gpu.wait(run_id).started_at for run_id in (a, b, c, d)}
+    assert sorted(started, key=lambda run_id: str(started[run_id])) == [a, d, b, c]

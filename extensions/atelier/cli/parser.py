@@ -111,6 +111,16 @@ def _platform(add: _Adder) -> None:
     up = add("up", "platform:up", "start the platform on this computer, in the foreground", "atelier up --port 8000")
     up.add_argument("--port", type=int, default=8000, help="loopback port of the address that people open (8000)")
     up.add_argument("--home", help="folder of all state ($ATELIER_HOME, else ~/.local/share/atelier)")
+    backup = add(
+        "backup", "backups:backup", "copy all that is kept, while runs go on", "atelier backup /mnt/backup/atelier"
+    )
+    backup.add_argument(
+        "folder", metavar="FOLDER", help="folder of the backup; one that is there is brought up to date"
+    )
+    backup.add_argument("--verify", action="store_true", help="read a backup again, and change nothing")
+    restore = add("restore", "backups:restore", "make a home of a backup", "atelier restore /mnt/backup/atelier")
+    restore.add_argument("folder", metavar="FOLDER", help="folder that 'atelier backup' has made")
+    restore.add_argument("--replace", action="store_true", help="move what the home has aside, which is refused else")
     doctor = add(
         "doctor", "doctor:doctor", "look at this computer and its settings, and say what to do", "atelier doctor"
     )
@@ -141,6 +151,13 @@ def _submit(add: _Adder) -> None:
     submit.add_argument("--machine", help="machine of the catalog")
     submit.add_argument("--nodes", type=int, default=1, help="machines that run it together (1)")
     submit.add_argument("--retries", type=int, default=0, help="new attempts after a failure (0)")
+    submit.add_argument(
+        "--retry-on",
+        default="",
+        metavar="REASON[,REASON]",
+        help="reasons to try it again after, or 'any' (those that may pass by themselves)",
+    )
+    submit.add_argument("--priority", type=int, default=0, help="-100 to 100: higher goes first among your own (0)")
     submit.add_argument("--timeout", metavar="TIME", help="limit for running, all attempts together, as 2h")
     submit.add_argument("--queue-timeout", metavar="TIME", help="limit for waiting in the queue, as 1d")
     submit.add_argument("--stall-timeout", metavar="TIME", help="limit for being silent: no output, no metric; as 30m")
@@ -172,6 +189,7 @@ def _runs(add: _Adder) -> None:
     cancel = add("cancel", "runs:cancel", "ask a run to stop", "atelier cancel last")
     cancel.add_argument("run", metavar="RUN", help=RUN_HELP)
     cancel.add_argument("--now", action="store_true", help="end it at once, without time for a checkpoint")
+    _move(add)
     fetch = add("fetch", "runs:fetch", "copy the files that a run left", "atelier fetch last -o results")
     fetch.add_argument("run", metavar="RUN", help=RUN_HELP)
     fetch.add_argument("-o", dest="out", metavar="DIR", help="folder to put them into (one named like the run)")
@@ -181,6 +199,16 @@ def _runs(add: _Adder) -> None:
     add("rm", "runs:rm", "delete a run that has ended, and its files", "atelier rm r-abcdefghij").add_argument(
         "run", metavar="RUN", help=RUN_HELP
     )
+
+
+def _move(add: _Adder) -> None:
+    move = add("move", "runs:move", "change a waiting run's place among your own", "atelier move last --first")
+    move.add_argument("run", metavar="RUN", help=RUN_HELP)
+    to = move.add_mutually_exclusive_group(required=True)
+    to.add_argument("--first", action="store_true", help="before all others; also ends its pause before a new attempt")
+    to.add_argument("--last", action="store_true", help="behind all others")
+    to.add_argument("--before", metavar="RUN", help="right before this one, at its priority")
+    to.add_argument("--priority", type=int, metavar="N", help="-100 to 100; higher goes first")
 
 
 def _data(add: _Adder) -> None:

@@ -1,9 +1,10 @@
-"""``atelier runs | show | logs | cancel | fetch | pin | rm``."""
+"""``atelier runs | show | logs | cancel | move | fetch | pin | rm``."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from atelier.client import Client
 from atelier.display.text import ago, clean, lasted, run_progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
-from atelier.quantities import format_bytes
+from atelier.quantities import format_bytes, format_duration, utcnow
 from atelier.resolving import resolve_run
 
 STATES = ("created", "queued", "starting", "running", "succeeded", "failed", "cancelled", "timed_out", "lost")
@@ -60,8 +61,18 @@ def _check_list(options: Namespace) -> None:
 
 
 def _waits(record: Mapping[str, Any]) -> str:
-    position = record.get("queue_position")
-    return f"place {position} in the queue" if record["state"] == "queued" and position else ""
+    """Where a waiting run stands, and why it waits: ``"place 3, waits for accelerator"``."""
+    if record["state"] != "queued" or not record.get("queue_position"):
+        return ""
+    words = [f"place {record['queue_position']}"]
+    if record.get("priority"):
+        words.append(f"priority {record['priority']}")
+    if record.get("reason"):
+        words.append(str(record["reason"]).replace("_", " "))
+    elif record.get("not_before"):
+        pause_s = (datetime.fromisoformat(record["not_before"]) - utcnow()).total_seconds()
+        words += [f"next attempt in {format_duration(pause_s)}"] if pause_s > 0 else []
+    return ", ".join(words)
 
 
 def show(options: Namespace, output: Output) -> int:
@@ -225,6 +236,21 @@ def cancel(options: Namespace, output: Output) -> int:
         output.say(f"{record['id']}  {record['state']}")
     else:
         output.say(f"{record['id']} is asked to stop; 'atelier show {record['id']}' says when it has.")
+    return 0
+
+
+def move(options: Namespace, output: Output) -> int:
+    """Change a waiting run's place among one's own."""
+    with client_of(options) as client:
+        record = resolve_run(client, options.run)
+        to: str | dict[str, str | int] = "first" if options.first else "last"
+        if options.before is not None:
+            to = {"before": resolve_run(client, options.before)["id"]}
+        elif options.priority is not None:
+            to = {"priority": options.priority}
+        record = client.move(record["id"], to)
+    output.document(record)
+    output.say(f"{record['id']}  {_waits(record) or record['state']}")
     return 0
 
 

@@ -51,6 +51,8 @@ def _prepared(options: Namespace) -> Submission:
         machine=options.machine,
         nodes=options.nodes,
         retries=options.retries,
+        retry_on=options.retry_on,
+        priority=options.priority,
         timeout=options.timeout,
         queue_timeout=options.queue_timeout,
         stall_timeout=options.stall_timeout,

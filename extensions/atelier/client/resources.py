@@ -173,6 +173,17 @@ class Client:
         """Keep a run until its owner deletes it, whatever retention says; or no longer."""
         return self._json("PUT" if pinned else "DELETE", f"{_run(run_id)}/pin")
 
+    def move(self, run_id: str, to: str | Mapping[str, str | int]) -> Json:
+        """Change a waiting run's place among the caller's own.
+
+        Parameters
+        ----------
+        to : str or mapping
+            ``"first"``, ``"last"``, ``{"before": run}`` or ``{"priority": n}``.
+        """
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return self._json("POST", f"{_run(run_id)}/move", json={"to": to}, headers=headers)
+
     def remove(self, run_id: str) -> None:
         """Delete a final run and its files; `Conflict` for one that is not final, or is pinned."""
         self._transport.request("DELETE", _run(run_id))

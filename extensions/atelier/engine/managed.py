@@ -31,8 +31,10 @@ REFRESH_S = 2.0
 
 CANCEL_WAIT_S = 30.0
 
-_OPTIONS = ("image", "machine", "nodes", "retries", "timeout", "queue_timeout", "stall_timeout", "name", "project")
-_WHOLE_NUMBERS = frozenset({"nodes", "retries"})
+_OPTIONS = tuple(
+    "image machine nodes retries retry_on priority timeout queue_timeout stall_timeout name project".split()
+)
+_WHOLE_NUMBERS = frozenset({"nodes", "retries", "priority"})
 
 
 class ManagedEngine(Engine):
@@ -220,7 +222,7 @@ def _bad_metadata(why: str, known: list[str]) -> RefusedInput:
 
 
 def _whole_number(name: str, text: str) -> int:
-    if not text.isdecimal():
+    if not text.removeprefix("-").isdecimal():
         raise RefusedInput(
             "bad_metadata", f"ATELIER_{name.upper()}={text!r} is no whole number.", hint="Write digits only."
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput
 from atelier.local.catalog import availability
 from atelier.quantities import utcnow
+from atelier.reasons import ANY_REASON, RETRY_CHOICES
 from atelier.records import RUN_ID, Run, RunSpec, Source
 from atelier.service.callers import Caller
 from atelier.service.scratch import scratch_file
@@ -54,11 +56,12 @@ class RunManager:
     def submit(self, caller: Caller, spec: RunSpec, source: Source, key: str | None) -> tuple[Run, bool]:
         """The run of a spec, queued, and whether it is new.
 
-        Everything that can be refused is refused here, before anything is stored: image, machine, name, nodes, bundle,
-        code, parameters.
+        Everything that can be refused is refused here, before anything is stored: reasons of retries, image, machine,
+        name, nodes, bundle, code, parameters.
         """
         if key is not None and len(key) > 200:
             raise RefusedInput("bad_key", "The Idempotency-Key is longer than 200 characters.", hint="Send a UUID.")
+        check_reasons(spec.retry_on)
         image, machine = self._image(caller, spec), self.catalog.machine(spec.machine, caller.groups)
         self._check_fit(spec, machine)
         name = checked_name(spec.name or default_name(spec))
@@ -225,6 +228,26 @@ def _usable_image(catalog: Catalog, caller: Caller) -> str | None:
     """The first image that the caller may use and that is there."""
     usable = (each.name for each in catalog.images if may_use(each, caller.groups) and availability(each) is None)
     return next(usable, None)
+
+
+def check_reasons(named: Sequence[str]) -> None:
+    """Refuse what is no reason that a run can be tried again after.
+
+    Raises
+    ------
+    RefusedInput
+        ``unknown_reason``, with the known ones.
+    """
+    known = [*RETRY_CHOICES, ANY_REASON]
+    for name in named:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise RefusedInput(
+                "unknown_reason",
+                f"A run can't be tried again after {name!r}.",
+                hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(known)}.",
+                detail={"known": known, "nearest": near[0] if near else None},
+            )
 
 
 def _project(caller: Caller, spec: RunSpec) -> str:

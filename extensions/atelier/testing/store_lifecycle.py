@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from atelier.errors import Conflict
 from atelier.quantities import utcnow
+from atelier.reasons import RETRY_CHOICES
 from atelier.records import (
-    RETRY_CHOICES,
     RETRYABLE,
     RUN_MOVES,
     Artifact,

@@ -1,4 +1,4 @@
-"""``/runs``: submit, list, look, cancel, remove, and all that a run has left."""
+"""``/runs``: submit, list, look, move, cancel, remove, and all that a run has left."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from atelier.errors import NotFound, RefusedInput
 from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source
@@ -46,7 +46,25 @@ class SubmitBody(FromUser, RunSpec):
 class CancelBody(Record):
     """``now`` gives the code no time to finish."""
 
-    now: bool = False
+    now: bool = Field(default=False, strict=True)
+
+
+class BeforeRun(FromUser):
+    """Right before another waiting run of the caller, at its priority."""
+
+    before: str = Field(max_length=200)
+
+
+class AtPriority(FromUser):
+    """Where a priority leads; higher goes first."""
+
+    priority: int = Field(ge=-100, le=100, strict=True)
+
+
+class MoveBody(FromUser):
+    """Where a waiting run goes among the caller's own; ``first`` also ends its pause before the next attempt."""
+
+    to: Literal["first", "last"] | BeforeRun | AtPriority
 
 
 @router.post("/runs", status_code=201, response_model=Run, responses={200: SAME_KEY})
@@ -104,6 +122,22 @@ def cancel(run_id: str, service: Parts, user: User, body: CancelBody | None = No
     """Ask for the run's end."""
     run = service.runs.resolve(user.owner, run_id)
     return service.changed(service.runs.cancel(run.id, now=body.now if body else False))
+
+
+@router.post("/runs/{run_id}/move", response_model=Run)
+def move(run_id: str, body: MoveBody, service: Parts, user: User) -> Run:
+    """Change the place of a waiting run among the caller's own: what others wait for stays as it is."""
+    run, order = service.runs.resolve(user.owner, run_id), service.store.order
+    match body.to:
+        case BeforeRun(before=other):
+            order.before(run.id, service.runs.resolve(user.owner, other).id)
+        case AtPriority(priority=priority):
+            order.prioritise(run.id, priority)
+        case "first":
+            order.first(run.id)
+        case "last":
+            order.last(run.id)
+    return service.changed(service.store.runs.get(run.id))
 
 
 @router.put("/runs/{run_id}/pin", response_model=Run)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from atelier.records import ANY_REASON, RETRY_CHOICES, AttemptState, Reason, RunSpec
+from atelier.reasons import ANY_REASON, RETRY_CHOICES, Reason
+from atelier.records import AttemptState, RunSpec
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
