@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from atelier.errors import InternalError
 from atelier.local.durable import put_in_place
 
 PATIENCE_S = 30.0
@@ -21,8 +22,8 @@ def copy_sqlite(source: Path, target: Path) -> None:
     ------
     FileNotFoundError
         There is no such database.
-    sqlite3.DatabaseError
-        It is damaged, or locked for longer than `PATIENCE_S`.
+    InternalError
+        ``copy_failed``: it is damaged, locked for longer than `PATIENCE_S`, or there is no room.
     """
     if not source.is_file():
         raise FileNotFoundError(source)
@@ -37,6 +38,12 @@ def copy_sqlite(source: Path, target: Path) -> None:
             reading.backup(writing)
             writing.execute("PRAGMA journal_mode=DELETE")
         put_in_place(part, target)
+    except sqlite3.Error as problem:
+        raise InternalError(
+            "copy_failed",
+            f"The database {source} could not be copied to {target}: {problem}.",
+            hint="See that there is room, then try again; 'atelier doctor' looks at the database.",
+        ) from problem
     finally:
         for rest in (part, Path(f"{part}-wal"), Path(f"{part}-shm")):
             rest.unlink(missing_ok=True)

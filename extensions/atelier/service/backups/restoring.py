@@ -1,0 +1,155 @@
+"""Restores a backup into a home that has no database; what is in the way is moved aside, never removed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from atelier.errors import Conflict, RefusedInput
+from atelier.quantities import utcnow
+from atelier.service.backups import places as at
+from atelier.service.backups.checking import verify
+from atelier.service.backups.objects import Manifest, Objects
+from atelier.service.backups.places import Places
+from atelier.storage import BlobStore, FilesystemBlobs
+
+STAGED = ".restoring"
+_LOCKS = ("service.lock", "up.lock")
+
+
+def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path | None]:
+    """Verify a backup, and make a home of it; what it held, and where that lies which was in the way.
+
+    Runs that lived when the backup was made are lost, and say so, once the home's service has started; those that
+    waited wait again. One that was cut off is done again, with ``replace``.
+
+    Parameters
+    ----------
+    folder : Path
+        The backup.
+    home : Path
+        The ``ATELIER_HOME``, made when it is not there.
+    replace : bool
+        Whether what the home has is moved aside.
+
+    Raises
+    ------
+    RefusedInput
+        ``not_a_backup``, ``damaged_backup``.
+    Conflict
+        ``home_in_use``: a service or platform holds the home. ``home_not_empty``: it has a database or blobs.
+    """
+    manifest, faults = verify(folder)
+    if faults:
+        words = f"{folder} is damaged: {'; '.join(faults[:3])}" + (f" … ({len(faults)} faults)" if faults[3:] else "")
+        raise RefusedInput("damaged_backup", f"{words}.", hint="Nothing was changed. Name another backup.")
+    objects = Objects(folder)
+    with _nobody_else(home):
+        settings = manifest.files.get(at.SETTINGS)
+        places = Places.of(home, objects.path(settings.sha256) if settings else Path(os.devnull))
+        blobs = _blobs_of(places, replace=replace)
+        if not replace:
+            _refuse_full(places, blobs)
+        _lay_out(manifest, objects, places.home / STAGED, blobs)
+        aside = home / f"before-restore-{utcnow():%Y%m%dT%H%M%S}"
+        _put_in_place(places, aside, replace=replace)
+    return manifest, aside if aside.exists() else None
+
+
+@contextlib.contextmanager
+def _nobody_else(home: Path) -> Iterator[None]:
+    """Hold the locks of service and platform, so that none starts over what is half there."""
+    (home / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for name in _LOCKS:
+            lock = stack.enter_context((home / "run" / name).open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                hint = "Stop it first: Ctrl-C ends the platform; a service by itself ends after ten idle minutes."
+                raise Conflict("home_in_use", f"A service or the platform works over {home}.", hint=hint) from None
+        yield
+
+
+def _blobs_of(places: Places, *, replace: bool) -> BlobStore | None:
+    """The blob store where the settings put it elsewhere than into the home; None for the home's own."""
+    if places.blobs_url == (places.home / at.BLOBS).as_uri():
+        return None
+    blobs = places.open_blobs()
+    if not replace and (blobs.names("runs") or blobs.names("models")):
+        raise _not_empty(places.blobs_url)
+    return blobs
+
+
+def _refuse_full(places: Places, blobs: BlobStore | None) -> None:
+    kept = places.home / at.BLOBS
+    if places.database.exists():
+        raise _not_empty(places.database)
+    if blobs is None and kept.is_dir():
+        own = FilesystemBlobs(kept)
+        if own.names("runs") or own.names("models"):
+            raise _not_empty(kept)
+
+
+def _not_empty(place: object) -> Conflict:
+    return Conflict(
+        "home_not_empty",
+        f"There are runs or models at {place} already.",
+        hint="Give another ATELIER_HOME; or --replace moves what is there aside.",
+    )
+
+
+def _lay_out(manifest: Manifest, objects: Objects, staged: Path, blobs: BlobStore | None) -> None:
+    """Make all files beside their places; what is cut off here has changed nothing."""
+    shutil.rmtree(staged, ignore_errors=True)
+    (staged / at.BLOBS).mkdir(mode=0o700, parents=True)
+    for path, content in manifest.files.items():
+        source, key = objects.path(content.sha256), path.removeprefix(f"{at.BLOBS}/")
+        if key == path:
+            _copy(source, staged / path)
+        elif blobs is not None:
+            blobs.put_file(key, source)
+        else:
+            _link(source, staged / path)
+    os.sync()
+
+
+def _put_in_place(places: Places, aside: Path, *, replace: bool) -> None:
+    """Move what was laid out to its place, the database last: without it nothing starts over what is half there."""
+    home, staged = places.home, places.home / STAGED
+    parts = {name: home / name for name in (at.BLOBS, at.SECRETS, *at.PLAIN_FILES, at.HUB_DATABASE)}
+    for name, target in {**parts, at.DATABASE: places.database}.items():
+        if replace or (staged / name).exists():
+            _move_aside(target, aside, home)
+        if (staged / name).exists():
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.replace(staged / name, target)
+    shutil.rmtree(staged)
+
+
+def _move_aside(target: Path, aside: Path, home: Path) -> None:
+    """Keep what is in a place, with the logs of a database."""
+    for old in (target, *(target.with_name(target.name + end) for end in ("-wal", "-shm", "-journal"))):
+        if old.exists():
+            kept = aside / (old.relative_to(home) if old.is_relative_to(home) else old.name)
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.replace(old, kept)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file itself where it can be shared: a blob is replaced, never written into."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or too many links
+        _copy(source, target)

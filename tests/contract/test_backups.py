@@ -1,0 +1,445 @@
+"""A backup that is made while runs are written is whole and verifies; restored, it has everything that it tells of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atelier.errors import AtelierError, Conflict, InternalError, NotFound, RefusedInput
+from atelier.records import AttemptState, ModelFile, Reason
+from atelier.service.attempts import AgentCaller, FileReport, FinishReport, artifact_key
+from atelier.service.backups import back_up, restore, verify
+from atelier.service.backups.objects import MANIFEST, Manifest, Objects
+from atelier.service.handlers.context import Service
+from atelier.service.serving import Plan, _Idle, assemble
+from atelier.service.store import Capacity, Outcome, Quota, Store
+from atelier.storage import RunPaths
+from atelier.storage.paths import upload_key
+from atelier.testing.invariants import broken
+from atelier.testing.samples import new_run
+from tests.cli_driver import wait_for
+from tests.service_driver import SETTINGS
+
+WRITERS = 10
+BACKUPS = 5
+
+
+def service_of(home: Path) -> Service:
+    """The parts of a service over a home, none of which goes by itself."""
+    home.mkdir(exist_ok=True)
+    if not (home / "atelier.yaml").exists():
+        (home / "atelier.yaml").write_text(SETTINGS)
+    return assemble(Plan(home), home / "service.sock", "token", _Idle(time.monotonic()))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def service(home: Path) -> Iterator[Service]:
+    made = service_of(home)
+    yield made
+    made.store.close()
+
+
+@contextmanager
+def restored(folder: Path, home: Path) -> Iterator[Service]:
+    """A home of a backup, and its service, with what that does at its start to runs that are not here any more."""
+    restore(folder, home, replace=False)
+    made = service_of(home)
+    try:
+        for row in made.store.runs.live_attempts():
+            made.attempts.compose(row.id, row.attempt_n)
+            made.store.runs.finish(row.id, row.attempt_n, Outcome(AttemptState.LOST, Reason.AGENT_LOST))
+        for run in made.store.runs.page("ann#1", states=(), limit=500, before=None):
+            if run.state.is_final:
+                made.attempts.catch_up(run.id)
+        yield made
+    finally:
+        made.store.close()
+
+
+# -- what agents do -----------------------------------------------------------------------------------------------
+def begin(service: Service) -> AgentCaller:
+    """The agent of a run that has just started; its code is whatever its id is."""
+    code = os.urandom(20)
+    new = new_run()
+    spec = new.spec.model_copy(update={"bundle": hashlib.sha256(code).hexdigest()})
+    run = service.store.runs.submit(replace(new, spec=spec))[0]
+    service.blobs.write(RunPaths(run.id).bundle, code)
+    with CLAIMS:
+        service.store.runs.queue(run.id)
+        claim, _ = service.store.queue.claim(Capacity(), Quota())
+    assert claim is not None
+    agent = service.attempts.caller(f"run {claim.token}")
+    service.attempts.started(agent, None, "numpy==2\n")
+    return agent
+
+
+CLAIMS = threading.Lock()
+
+
+def ended(service: Service) -> str:
+    """The id of a run that has ended."""
+    return service.attempts.finish(begin(service), FinishReport(state=AttemptState.SUCCEEDED)).id
+
+
+def keep(service: Service, agent: AgentCaller, path: str, data: bytes, kind: str = "saved") -> None:
+    """Store a file as an agent does, and have it noted."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = FileReport.model_validate({"path": path, "size_bytes": len(data), "sha256": sha256, "kind": kind})
+    service.attempts.place(agent, file)
+    service.blobs.write(artifact_key(agent.run_id, agent.n, file), data)
+    service.attempts.keep(agent, file)
+
+
+def checkpoint(service: Service, agent: AgentCaller, step: int, data: bytes) -> None:
+    """Publish a checkpoint as an agent does."""
+    report = {"path": "state.pt", "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    service.blobs.write(f"{RunPaths(agent.run_id).checkpoint(agent.n, step, copy=1)}/state.pt", data)
+    service.attempts.keep_checkpoint(agent, step, [FileReport.model_validate(report)], copy=1)
+
+
+def publish(service: Service, agent: AgentCaller, data: bytes) -> None:
+    """Register a model as an agent does."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    service.blobs.write(upload_key(agent.owner, sha256), data)
+    service.attempts.publish(agent, "digits", {}, [ModelFile(path="model.onnx", size_bytes=len(data), sha256=sha256)])
+
+
+def live(service: Service, seed: int, ending: threading.Event) -> None:
+    """Runs, one after the other, that write all that a run can write, again and again; some are removed."""
+    dice = random.Random(seed)
+    while not ending.is_set():
+        agent, log, points = begin(service), 0, 0
+        for step in range(dice.randrange(1, 15)):
+            line = f"step {step} {'x' * dice.randrange(200)}\n".encode()
+            log = service.attempts.append(agent, "log", log, line)
+            point = json.dumps({"step": step, "t": time.time(), "values": {"loss": dice.random()}}).encode() + b"\n"
+            points = service.attempts.append(agent, "metrics", points, point)
+            keep(service, agent, "train.ipynb", dice.randbytes(50), kind="notebook")
+            keep(service, agent, "latest.bin", dice.randbytes(30))
+            keep(service, agent, f"plots/{step}.png", dice.randbytes(10))
+            if step % 4 == 0:
+                checkpoint(service, agent, step, dice.randbytes(40))
+        if dice.random() < 0.3:
+            publish(service, agent, dice.randbytes(25))
+        run = service.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
+        if dice.random() < 0.3:
+            service.runs.remove(run)
+
+
+# -- while runs are written ---------------------------------------------------------------------------------------
+def test_each_of_many_backups_of_runs_at_work_is_whole(service: Service, home: Path, tmp_path: Path) -> None:
+    folder, ending, lived = tmp_path / "backup", threading.Event(), 0
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(live, service, seed, ending) for seed in range(WRITERS)]
+        try:
+            wait_for(lambda: len(service.store.runs.live_attempts()) > WRITERS / 2, "runs at work")
+            for n in range(BACKUPS):
+                time.sleep(0.3)
+                assert back_up(home, folder).missing == []
+                assert verify(folder)[1] == []
+                with restored(folder, tmp_path / f"restored-{n}") as other:
+                    runs = other.store.runs.page("ann#1", states=(), limit=500, before=None)
+                    lived += sum(run.reason is Reason.AGENT_LOST for run in runs)
+                assert broken(tmp_path / f"restored-{n}") == []
+        finally:
+            ending.set()
+            for writer in writers:
+                writer.result(timeout=60)
+    assert lived > BACKUPS, "no run was at work when its database was copied"
+    back_up(home, folder)
+    with restored(folder, tmp_path / "last") as other:
+        mine, theirs = ({run.id: run for run in one.store.runs.page("ann#1", states=(), limit=500, before=None)}
+                        for one in (service, other))  # fmt: skip
+        assert theirs == mine
+        for run_id in mine:
+            key = RunPaths(run_id).whole(1, "log")
+            assert other.blobs.read(key) == service.blobs.read(key)
+
+
+def test_a_run_that_lived_has_its_acknowledged_bytes(service: Service, home: Path, tmp_path: Path) -> None:
+    agent = begin(service)
+    told = b"".join(f"line {n}\n".encode() for n in range(200))
+    at = 0
+    for line in told.splitlines(keepends=True):
+        at = service.attempts.append(agent, "log", at, line)
+    service.blobs.write(RunPaths(agent.run_id).chunk(1, "log", at), b"not acknowledged")
+    back_up(home, tmp_path / "backup")
+    with restored(tmp_path / "backup", tmp_path / "other") as other:
+        run = other.store.runs.get(agent.run_id)
+        assert (run.state, run.reason) == ("lost", Reason.AGENT_LOST)
+        assert other.streams.read(agent.run_id, 1, "log", 0, 1 << 20) == told
+    assert broken(tmp_path / "other") == []
+
+
+def test_an_artifact_that_was_written_anew_is_told_as_it_is_in_the_backup(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    agent = begin(service)
+    keep(service, agent, "latest.bin", b"first")
+    service.blobs.write(RunPaths(agent.run_id).artifact(1, "latest.bin"), b"second, not told of yet")
+    made = back_up(home, tmp_path / "backup")
+    assert made.missing == []
+    with restored(tmp_path / "backup", tmp_path / "other") as other:
+        assert other.store.artifacts.get(agent.run_id, "latest.bin").size_bytes == 23
+    assert broken(tmp_path / "other") == []
+    assert service.store.artifacts.get(agent.run_id, "latest.bin").size_bytes == 5, "the platform's own was changed"
+
+
+def test_what_the_platform_lacks_is_told_and_the_rest_is_kept(service: Service, home: Path, tmp_path: Path) -> None:
+    agent = begin(service)
+    keep(service, agent, "gone.bin", b"x")
+    keep(service, agent, "torn.bin", b"whole")
+    keep(service, agent, "kept.bin", b"kept")
+    service.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
+    gone, torn = (RunPaths(agent.run_id).artifact(1, name) for name in ("gone.bin", "torn.bin"))
+    service.blobs.delete(gone)
+    service.blobs.write(torn, b"w")
+    made = back_up(home, tmp_path / "backup")
+    assert sorted(made.missing) == [gone, torn]
+    manifest, faults = verify(tmp_path / "backup")
+    assert (sorted(manifest.missing), faults) == ([gone, torn], [])
+    with restored(tmp_path / "backup", tmp_path / "other") as other:
+        assert other.blobs.read(RunPaths(agent.run_id).artifact(1, "kept.bin")) == b"kept"
+    assert {one.invariant for one in broken(tmp_path / "other")} == {"blobs_are_as_told"}
+
+
+# -- again and again ----------------------------------------------------------------------------------------------
+def test_a_second_backup_takes_what_is_new_and_drops_what_is_gone(service: Service, home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    agent = begin(service)
+    keep(service, agent, "weights.bin", b"w" * 100_000)
+    run = service.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
+    first = back_up(home, folder)
+    assert first.new_bytes > 100_000
+    weights = Objects(folder).path(hashlib.sha256(b"w" * 100_000).hexdigest())
+    assert weights.samefile(home / "blobs" / RunPaths(run.id).artifact(1, "weights.bin")), "it was copied"
+    database = Manifest.read(folder).files["db/atelier.sqlite"]
+    again = back_up(home, folder)
+    assert again.new_bytes <= database.size_bytes
+    assert again.files == first.files
+    service.runs.remove(run)
+    assert weights.exists()
+    back_up(home, folder)
+    assert not weights.exists()
+    assert verify(folder)[1] == []
+    assert {path.name for path in folder.rglob("*") if path.is_file()} - {".lock", MANIFEST} == {
+        content.sha256 for content in Manifest.read(folder).files.values()
+    }
+
+
+def test_a_backup_that_is_cut_off_leaves_the_one_before(
+    service: Service, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "backup"
+    ended(service)
+    back_up(home, folder)
+    before = Manifest.read(folder)
+    agent = begin(service)
+    keep(service, agent, "new.bin", b"new")
+    for cut in ("settle", "copy_sqlite"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"atelier.service.backups.making.{cut}", _cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                back_up(home, folder)
+        assert Manifest.read(folder) == before
+        assert verify(folder)[1] == []
+    assert back_up(home, folder).missing == []
+    assert verify(folder)[1] == []
+
+
+def _cut_off(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_two_at_once_make_one(service: Service, home: Path, tmp_path: Path) -> None:
+    for _ in range(5):
+        ended(service)
+
+    def try_once(_: int) -> str:
+        try:
+            back_up(home, tmp_path / "backup")
+        except Conflict as problem:
+            return problem.code
+        return "made"
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(try_once, range(8)))
+    assert "made" in told
+    assert set(told) <= {"made", "backup_running"}
+    assert verify(tmp_path / "backup")[1] == []
+
+
+# -- what else is in it -------------------------------------------------------------------------------------------
+def test_secrets_settings_and_the_hubs_users_come_back(service: Service, home: Path, tmp_path: Path) -> None:
+    (home / "secrets").mkdir(exist_ok=True)
+    (home / "secrets/password").write_text("hush\n")
+    (home / "ports.json").write_text('{"public": 8000}')
+    with closing(sqlite3.connect(home / "db/hub.sqlite")) as hub:
+        hub.execute("create table users (name text)")
+        hub.execute("insert into users values ('ann')")
+        hub.commit()
+        back_up(home, tmp_path / "backup")
+    other = tmp_path / "other"
+    restore(tmp_path / "backup", other, replace=False)
+    assert (other / "secrets/password").read_text() == "hush\n"
+    assert (other / "atelier.yaml").read_text() == SETTINGS
+    with closing(sqlite3.connect(other / "db/hub.sqlite")) as hub:
+        assert hub.execute("select name from users").fetchall() == [("ann",)]
+    for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*"), *(other / "db").rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0 or path.name == ".lock", path
+    assert not (other / ".restoring").exists()
+
+
+def test_blobs_in_another_place_are_backed_up_from_there_and_go_back(home: Path, tmp_path: Path) -> None:
+    home.mkdir()
+    store = tmp_path / "store"
+    (home / "atelier.yaml").write_text(SETTINGS + f"blobs: {store.as_uri()}\n")
+    service = service_of(home)
+    agent = begin(service)
+    keep(service, agent, "a.bin", b"a")
+    service.store.close()
+    back_up(home, tmp_path / "backup")
+    with pytest.raises(Conflict, match="already"):
+        restore(tmp_path / "backup", tmp_path / "other", replace=False)
+    shutil.rmtree(store)
+    with restored(tmp_path / "backup", tmp_path / "other") as other:
+        assert (store / RunPaths(agent.run_id).artifact(1, "a.bin")).read_bytes() == b"a"
+        assert other.store.runs.get(agent.run_id).state == "lost"
+    assert broken(tmp_path / "other") == []
+
+
+# -- damage and refusals ------------------------------------------------------------------------------------------
+def damaged(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files of a backup, and what is done to each."""
+    files = sorted(path for path in (folder / "objects").rglob("*") if path.is_file())
+    for n, path in enumerate(files):
+        yield ("changed", "shortened", "removed")[n % 3], path
+
+
+def test_every_damaged_file_is_found_and_nothing_is_restored(service: Service, home: Path, tmp_path: Path) -> None:
+    agent = begin(service)
+    service.attempts.append(agent, "log", 0, b"x" * 100)
+    keep(service, agent, "a.bin", b"a" * 100)
+    checkpoint(service, agent, 1, b"c" * 100)
+    whole = tmp_path / "whole"
+    back_up(home, whole)
+    for how, path in list(damaged(whole)):
+        folder = shutil.copytree(whole, tmp_path / "damaged")
+        target = folder / path.relative_to(whole)
+        data = target.read_bytes()
+        if how == "removed":
+            target.unlink()
+        else:
+            target.write_bytes(data[:-1] + (bytes([data[-1] ^ 1]) if how == "changed" else b""))
+        _, faults = verify(folder)
+        assert len(faults) == 1, (how, path, faults)
+        assert str(target) in faults[0]
+        with pytest.raises(RefusedInput) as caught:
+            restore(folder, tmp_path / "other", replace=False)
+        assert caught.value.code == "damaged_backup"
+        assert not (tmp_path / "other").exists()
+        shutil.rmtree(folder)
+
+
+def made_up(files: dict[str, str], version: int = 1) -> str:
+    """A manifest that no backup has made."""
+    listed = {path: {"sha256": sha256, "size_bytes": 0} for path, sha256 in files.items()}
+    return json.dumps({"format": version, "made_at": "", "version": "", "files": listed, "missing": []})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        made_up({}, 2),
+        made_up({"../x": "a" * 64}),
+        made_up({"/x": "a" * 64}),
+        made_up({"x": "../../x"}),
+    ],
+)
+def test_a_torn_or_made_up_manifest_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    for use in (lambda: verify(tmp_path), lambda: restore(tmp_path, tmp_path / "home", replace=True)):
+        with pytest.raises(RefusedInput) as caught:
+            use()
+        assert caught.value.code == "not_a_backup"
+
+
+def test_a_home_that_has_something_is_left_alone_unless_told(service: Service, home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    run_id = ended(service)
+    back_up(home, folder)
+    later = ended(service)
+    code = service.blobs.read(RunPaths(later).bundle)
+    service.store.close()
+    with pytest.raises(Conflict) as caught:
+        restore(folder, home, replace=False)
+    assert caught.value.code == "home_not_empty"
+    _, aside = restore(folder, home, replace=True)
+    assert aside is not None
+    assert (aside / "blobs" / RunPaths(later).bundle).read_bytes() == code
+    kept = Store(f"sqlite:///{aside / 'db/atelier.sqlite'}")
+    assert kept.runs.get(later).id == later
+    kept.close()
+    store = Store(f"sqlite:///{home / 'db/atelier.sqlite'}")
+    assert store.runs.get(run_id).id == run_id
+    with pytest.raises(NotFound):
+        store.runs.get(later)
+    store.close()
+
+
+def test_what_can_not_be_backed_up_is_said(service: Service, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    cases = [
+        (home, home / "backup", "bad_place"),
+        (home, tmp_path, "bad_place"),
+        (home, tmp_path / "mine", "bad_place"),
+        (tmp_path / "nowhere", tmp_path / "backup", "nothing_to_back_up"),
+    ]
+    for source, folder, code in cases:
+        with pytest.raises(AtelierError) as caught:
+            back_up(source, folder)
+        assert caught.value.code == code, folder
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["thesis.tex"]
+    (home / "atelier.yaml").write_text("database: postgresql+psycopg://ann:s3cret@db.example/atelier\n")
+    with pytest.raises(Conflict) as told:
+        back_up(home, tmp_path / "backup")
+    assert told.value.code == "database_elsewhere"
+    assert "pg_dump --format=custom --file=atelier.dump 'postgresql://ann@db.example/atelier'" in told.value.hint
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_damaged_database_is_not_backed_up(service: Service, home: Path, tmp_path: Path) -> None:
+    ended(service)
+    back_up(home, tmp_path / "backup")
+    before = Manifest.read(tmp_path / "backup")
+    service.store.close()
+    path = home / "db/atelier.sqlite"
+    path.write_bytes(b"this is no database" * 1000)
+    with pytest.raises(InternalError) as caught:
+        back_up(home, tmp_path / "backup")
+    assert caught.value.code == "copy_failed"
+    assert str(path) in caught.value.message
+    assert Manifest.read(tmp_path / "backup") == before
+    assert verify(tmp_path / "backup")[1] == []
