@@ -222,6 +222,7 @@ class Run(Record):
     hint: str = Field(default="", description="one next action; empty when none is due")
     image: str
     machine: str
+    memory_bytes: int | None = Field(default=None, description="what its machine has")
     priority: int = Field(default=0, description="as it is now; higher goes first among its owner's own")
     queue_position: int | None = Field(
         default=None, description="in which order it is tried, from 1; null unless queued"
@@ -229,6 +230,7 @@ class Run(Record):
     not_before: Moment | None = Field(default=None, description="when a queued run may be tried again")
     progress: Progress | None = None
     attempts: list[Attempt] = Field(default_factory=list)
+    checkpoint_step: int | None = Field(default=None, description="of the newest checkpoint; another attempt goes on")
     environment: Environment | None = None
     source: Source = Field(default_factory=Source)
     metrics: dict[str, float | None] = Field(default_factory=dict, description="newest values; null is not finite")

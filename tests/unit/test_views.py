@@ -126,17 +126,13 @@ def test_a_waiting_run_names_its_place_and_the_end_of_the_attempt_before() -> No
         ({"exit_code": -9}, [("Signal", "9 (SIGKILL)")]),
         ({"exit_code": -63}, [("Signal", "63")]),
         ({"usage": {"memory_bytes": 10.0}}, []),
-        ({"usage": {"memory_peak_bytes": 2.0**31}}, [("Memory", "2 GiB at its peak")]),
-        (
-            {"usage": {"memory_peak_bytes": 1.5 * 2**30, "memory_limit_bytes": 2.0**31}},
-            [("Memory", "1.5 GiB at its peak, of 2 GiB")],
-        ),
+        ({"usage": {"memory_peak_bytes": 1.5 * 2**30}}, [("Memory", "1.5 GiB at its peak, of 2 GiB")]),
         ({"reason": "stalled", "last_seen_at": "2026-11-24T10:00:07Z"}, [("Last heard of", "2026-11-24 10:00:07 UTC")]),
         ({"reason": "code_error", "last_seen_at": "2026-11-24T10:00:07Z"}, []),
     ],
 )
 def test_evidence_is_said_as_far_as_it_is_known(attempt: dict[str, Any], known: list[tuple[str, str]]) -> None:
-    assert facts({"state": "failed", "attempts": [attempt]}) == known
+    assert facts({"state": "failed", "attempts": [attempt], "memory_bytes": 2**31}) == known
 
 
 def test_a_waiting_run_says_when_it_is_tried_again_and_from_where_it_goes_on() -> None:
@@ -147,6 +143,7 @@ def test_a_waiting_run_says_when_it_is_tried_again_and_from_where_it_goes_on() -
         ("Next attempt", "2026-11-24 12:03:05 UTC"),
         ("Goes on from", "checkpoint of step 0"),
     ]
+    assert facts({"state": "failed", "checkpoint_step": 0}) == [("Newest checkpoint", "step 0")]
 
 
 def test_warnings_of_the_record_are_shown_once() -> None:

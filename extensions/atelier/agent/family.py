@@ -23,6 +23,7 @@ class Family:
         self._self = psutil.Process()
         self._known: dict[int, psutil.Process] = {}
         self._zombies: dict[int, float] = {}
+        self._peak_bytes = 0
         self.group: ControlGroup | None = None
         """The work's control group, if it has one."""
 
@@ -33,7 +34,7 @@ class Family:
         return list(self._known.values())
 
     def usage(self) -> dict[str, float]:
-        """CPU in percent of one core since the last call, resident memory in bytes, number of processes."""
+        """CPU in percent of one core since the last call, memory in bytes and its peak, number of processes."""
         self._reap()
         cpu, memory, count = 0.0, 0, 0
         for member in self.members():
@@ -43,7 +44,10 @@ class Family:
                 count += 1
             except psutil.NoSuchProcess:
                 continue
-        return {"cpu_percent": round(cpu, 1), "memory_bytes": float(memory), "processes": float(count)}
+        counted_bytes = self.group.peak_bytes() if self.group is not None else None
+        self._peak_bytes = max(self._peak_bytes, memory, counted_bytes or 0)
+        used = {"memory_bytes": float(memory), "memory_peak_bytes": float(self._peak_bytes)}
+        return {"cpu_percent": round(cpu, 1), **used, "processes": float(count)}
 
     def end(self) -> None:
         """End every member at once; go on until none is left, or what is left hangs in the kernel."""

@@ -49,10 +49,10 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("In the queue", _place(run)),
         ("Priority", str(run.get("priority") or "")),
         ("Next attempt", _next_attempt(run)),
-        ("Goes on from", _checkpoint(run)),
+        _checkpoint(run),
         ("Where", where(attempt.get("error") or {})),
         *_exit(attempt.get("exit_code")),
-        ("Memory", _memory(attempt.get("usage") or {})),
+        ("Memory", _memory(attempt.get("usage") or {}, run.get("memory_bytes"))),
         ("Last heard of", second_words(attempt.get("last_seen_at")) if silent else ""),
     ]
     return [(name, value) for name, value in known if value]
@@ -97,9 +97,11 @@ def _next_attempt(run: Mapping[str, Any]) -> str:
     return second_words(run.get("not_before")) if run["state"] == "queued" else ""
 
 
-def _checkpoint(run: Mapping[str, Any]) -> str:
+def _checkpoint(run: Mapping[str, Any]) -> tuple[str, str]:
     step = run.get("checkpoint_step")
-    return "" if step is None else f"checkpoint of step {step}"
+    if run["state"] == "queued":
+        return "Goes on from", "" if step is None else f"checkpoint of step {step}"
+    return "Newest checkpoint", "" if step is None else f"step {step}"
 
 
 def _exit(code: int | None) -> list[tuple[str, str]]:
@@ -112,9 +114,9 @@ def _exit(code: int | None) -> list[tuple[str, str]]:
         return [("Signal", str(-code))]
 
 
-def _memory(usage: Mapping[str, float]) -> str:
-    """The most that it used, of what it may: where the agent measured it."""
-    peak, limit = usage.get("memory_peak_bytes"), usage.get("memory_limit_bytes")
-    if not peak:
+def _memory(usage: Mapping[str, float], limit_bytes: int | None) -> str:
+    """The most that it used, of what its machine has: where the agent measured it."""
+    peak_bytes = usage.get("memory_peak_bytes")
+    if not peak_bytes:
         return ""
-    return f"{format_bytes(int(peak))} at its peak" + (f", of {format_bytes(int(limit))}" if limit else "")
+    return f"{format_bytes(int(peak_bytes))} at its peak" + (f", of {format_bytes(limit_bytes)}" if limit_bytes else "")

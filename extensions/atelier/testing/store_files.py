@@ -128,6 +128,15 @@ class FilesSuite:
         assert found == [(10, []), (9, files), (2, files)]
         assert store.artifacts.checkpoints("r-aaaaaaaaaa") == []
 
+    def test_a_record_has_the_step_of_its_newest_checkpoint(self, store: Store) -> None:
+        other, claim = running(store), running(store)
+        run = store.runs.get(claim.run_id)
+        assert run.checkpoint_step is None
+        for step in (3, 20):
+            store.artifacts.add_checkpoint(claim.run_id, claim.n, step, [])
+        steps = {one.id: one.checkpoint_step for one in store.runs.page(run.owner, states=[], limit=10, before=None)}
+        assert (steps[claim.run_id], steps[other.run_id]) == (20, None)
+
     def test_a_checkpoint_of_the_same_step_is_another_copy(self, store: Store) -> None:
         claim = running(store)
         assert store.artifacts.add_checkpoint(claim.run_id, claim.n, 1, FILES) == []

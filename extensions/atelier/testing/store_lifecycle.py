@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from atelier.errors import Conflict
 from atelier.quantities import utcnow
-from atelier.reasons import RETRY_CHOICES
+from atelier.reasons import REASON_TEXT, RETRY_CHOICES
 from atelier.records import (
     RETRYABLE,
     RUN_MOVES,
@@ -106,6 +106,12 @@ class LifecycleSuite:
         for again in (outcome, DONE, BROKEN):
             assert store.runs.finish(claim.run_id, claim.n, again) == run
         assert store.runs.live_attempts() == []
+
+    def test_a_reason_is_said_in_its_sentence_by_run_and_attempt(self, store: Store) -> None:
+        claim = running(store)
+        run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.LOST, Reason.AGENT_LOST))
+        sentence, action = REASON_TEXT[Reason.AGENT_LOST]
+        assert (run.message, run.hint, run.attempts[0].message) == (sentence, action, sentence)
 
     def test_an_attempt_that_never_was_ends_nothing(self, store: Store) -> None:
         claim = running(store)

@@ -39,10 +39,10 @@ export function facts(run: Run, now: number): Fact[] {
     ['In the queue', placeText(run)],
     ['Priority', run.priority ? String(run.priority) : ''],
     ['Next attempt', nextAttemptText(run, now)],
-    ['Goes on from', checkpointText(run)],
+    run.state === 'queued' ? ['Goes on from', checkpointText(run)] : ['Newest checkpoint', stepText(run)],
     ['Where', whereText(attempt?.error ?? null)],
     exit(attempt?.exit_code ?? null),
-    ['Memory', memoryText(attempt?.usage ?? {})],
+    ['Memory', memoryText(attempt?.usage ?? {}, run.memory_bytes ?? null)],
     ['Last heard of', isSilent && attempt?.last_seen_at ? secondText(attempt.last_seen_at, now) : '']
   ];
   return known.filter(([, value]) => value !== '');
@@ -66,9 +66,11 @@ function nextAttemptText(run: Run, now: number): string {
 }
 
 export function checkpointText(run: Pick<Run, 'checkpoint_step'>): string {
-  return run.checkpoint_step === null || run.checkpoint_step === undefined
-    ? ''
-    : `checkpoint of step ${run.checkpoint_step}`;
+  return stepText(run) && `checkpoint of ${stepText(run)}`;
+}
+
+function stepText(run: Pick<Run, 'checkpoint_step'>): string {
+  return run.checkpoint_step === null || run.checkpoint_step === undefined ? '' : `step ${run.checkpoint_step}`;
 }
 
 export function whereText(error: ErrorReport | null): string {
@@ -85,13 +87,10 @@ function exit(code: number | null): Fact {
   return ['Signal', name ? `${-code} (${name})` : String(-code)];
 }
 
-/** The most that it used, of what it may: where the agent measured it. */
-function memoryText(usage: Attempt['usage']): string {
-  const [peak, limit] = [usage['memory_peak_bytes'], usage['memory_limit_bytes']];
-  if (!peak) {
-    return '';
-  }
-  return `${bytesText(peak)} at its peak${limit ? `, of ${bytesText(limit)}` : ''}`;
+/** The most that it used, of what its machine has: where the agent measured it. */
+function memoryText(usage: Attempt['usage'], limit: number | null): string {
+  const peak = usage['memory_peak_bytes'];
+  return peak ? `${bytesText(peak)} at its peak${limit ? `, of ${bytesText(limit)}` : ''}` : '';
 }
 
 /** What was noticed at submit or later, each once. */

@@ -57,6 +57,8 @@ export interface Run {
   hint: string;
   image: string;
   machine: string;
+  /** What the machine has. */
+  memory_bytes?: number | null;
   queue_position: number | null;
   /** Among the runs of its owner. */
   priority?: number;

@@ -66,14 +66,24 @@ describe('the card of a run', () => {
       file: 'train.ipynb',
       line: 7
     };
-    const usage = { memory_peak_bytes: 3 * 2 ** 30, memory_limit_bytes: 4 * 2 ** 30 };
+    const usage = { memory_peak_bytes: 3 * 2 ** 30 };
     const attempts = [makeAttempt({ state: 'failed', error, exit_code: 1, usage })];
-    await showRun(makeRun({ ...ENDED, attempts, message: 'ValueError: <b>bad</b> (cell 4)', hint: 'Mend it.' }));
+    await showRun(
+      makeRun({
+        ...ENDED,
+        memory_bytes: 2 ** 32,
+        checkpoint_step: 3,
+        attempts,
+        message: 'ValueError: <b>bad</b> (cell 4)',
+        hint: 'Mend it.'
+      })
+    );
     expect(screen.getAllByText(/<b>bad<\/b>/).map(node => node.textContent)).toEqual([
       'ValueError: <b>bad</b> (cell 4)'
     ]);
     expect(within(card()).getByText('Mend it.')).toBeTruthy();
     expect(evidence()).toEqual([
+      'Newest checkpoint: step 3',
       'Where: cell 4 · train.ipynb · line 7',
       'Exit code: 1',
       'Memory: 3 GiB at its peak, of 4 GiB'

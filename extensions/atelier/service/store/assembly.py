@@ -28,7 +28,9 @@ def attempt_of(row: Row[Any]) -> Attempt:
     )
 
 
-def run_of(row: Row[Any], attempts: Iterable[Attempt], *, artifacts: int, position: int | None) -> Run:
+def run_of(
+    row: Row[Any], attempts: Iterable[Attempt], *, artifacts: int, position: int | None, checkpoint_step: int | None
+) -> Run:
     """A run's whole record."""
     return Run(
         id=row.id,
@@ -43,11 +45,13 @@ def run_of(row: Row[Any], attempts: Iterable[Attempt], *, artifacts: int, positi
         hint=row.hint,
         image=row.image,
         machine=row.machine,
+        memory_bytes=row.memory_bytes,
         priority=row.priority,
         queue_position=position,
         not_before=row.not_before if row.state == RunState.QUEUED else None,
         progress=_progress_of(row),
         attempts=list(attempts),
+        checkpoint_step=checkpoint_step,
         environment=row.environment,
         source=row.source,
         metrics=row.metrics,

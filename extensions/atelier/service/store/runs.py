@@ -35,7 +35,7 @@ from atelier.service.store.lifecycle import (
 )
 from atelier.service.store.ordering import PATIENCE_S, places
 from atelier.service.store.removals import forget
-from atelier.service.store.schema import artifacts, attempts, leases, removed_runs, runs, submissions
+from atelier.service.store.schema import artifacts, attempts, checkpoints, leases, removed_runs, runs, submissions
 from atelier.service.store.submits import NewRun, digest_of, insert_run, known_submit, note_submit
 
 MOST_CHANGES = 500
@@ -143,9 +143,19 @@ class RunStore:
         of_each = select(artifacts.c.run_id, func.count().label("files")).group_by(artifacts.c.run_id)
         kept = of_each.where(artifacts.c.run_id.in_(ids))
         counts = {row.run_id: int(row.files) for row in connection.execute(kept)}
+        steps = _newest_steps(connection, ids)
         waiting = [row.id for row in rows if row.state == RunState.QUEUED]
         at = places(connection, waiting, self.patience_s)
-        return [run_of(row, tries[row.id], artifacts=counts.get(row.id, 0), position=at.get(row.id)) for row in rows]
+        return [
+            run_of(
+                row,
+                tries[row.id],
+                artifacts=counts.get(row.id, 0),
+                position=at.get(row.id),
+                checkpoint_step=steps.get(row.id),
+            )
+            for row in rows
+        ]
 
     # -- moves ----------------------------------------------------------------------------------------------------
     def queue(self, run_id: str) -> None:
@@ -326,3 +336,9 @@ class RunStore:
         query = query.join(runs, runs.c.id == attempts.c.run_id)
         with self._db.read() as connection:
             return connection.execute(query.where(attempts.c.token_hash == token_hash)).first()
+
+
+def _newest_steps(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """The step of each run's newest checkpoint; of runs without one nothing."""
+    newest = select(checkpoints.c.run_id, func.max(checkpoints.c.step).label("step")).group_by(checkpoints.c.run_id)
+    return {row.run_id: int(row.step) for row in connection.execute(newest.where(checkpoints.c.run_id.in_(run_ids)))}

@@ -168,5 +168,8 @@ def _by_name(points: Iterable[Point]) -> dict[str, list[Entry]]:
 
 
 def _curves_of(usage: Mapping[str, float]) -> dict[str, list[Entry]]:
+    """Points of use by name; of a peak only the newest says something."""
     moment = utcnow().timestamp()
-    return {SYSTEM + name[:100]: [(None, _finite(value), moment)] for name, value in usage.items()}
+    return {
+        SYSTEM + name[:100]: [(None, _finite(value), moment)] for name, value in usage.items() if "peak" not in name
+    }
