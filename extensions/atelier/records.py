@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
 from atelier import reasons
 
@@ -25,6 +25,9 @@ Reason = reasons.Reason
 """These belong to the records; where they stand they need no pydantic, and so the agent knows them too."""
 
 RUN_ID = re.compile(r"r-[a-z2-7]{10}")
+MOST_FILE_BYTES = 2**53
+"""More than any file has; up to here every reader of JSON has whole numbers exactly."""
+
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -42,6 +45,19 @@ def _iso_z(value: datetime) -> str:
 
 
 Moment = Annotated[datetime, AfterValidator(_aware), PlainSerializer(_iso_z, return_type=str, when_used="json")]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError("it is to be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+"""A whole number as JSON has it, 3 or 3.0; no text and no truth value is taken for one."""
+
+Real = Annotated[float, BeforeValidator(_number)]
+"""A number as JSON has it."""
 
 
 class Record(BaseModel):
@@ -130,17 +146,17 @@ class RunSpec(Record):
     image: str | None = None
     python: str | None = Field(default=None, description="interpreter of the image 'current'; only on one machine")
     machine: str | None = None
-    nodes: int = Field(default=1, ge=1, le=1024)
-    retries: int = Field(default=0, ge=0, le=100)
+    nodes: Whole = Field(default=1, ge=1, le=1024)
+    retries: Whole = Field(default=0, ge=0, le=100)
     retry_on: list[Annotated[str, Field(max_length=32)]] = Field(
         default_factory=lambda: sorted(reason.value for reason in RETRYABLE - {Reason.PREEMPTED}),
         max_length=40,
         description="reasons after which it is tried again, or 'any'",
     )
-    priority: int = Field(default=0, ge=-100, le=100, description="orders its owner's own runs; higher goes first")
-    timeout_s: float | None = Field(default=None, gt=0)
-    queue_timeout_s: float | None = Field(default=None, gt=0)
-    stall_timeout_s: float | None = Field(default=None, gt=0)
+    priority: Whole = Field(default=0, ge=-100, le=100, description="orders its owner's own runs; higher goes first")
+    timeout_s: Real | None = Field(default=None, gt=0)
+    queue_timeout_s: Real | None = Field(default=None, gt=0)
+    stall_timeout_s: Real | None = Field(default=None, gt=0)
     name: str | None = Field(default=None, max_length=200)
     project: str | None = Field(default=None, max_length=200)
     data: list[str] = Field(default_factory=list, max_length=100)
@@ -152,10 +168,10 @@ class Progress(Record):
     After the end, however it came, it stays as it was told last, with ``left_s`` None; a new attempt begins without.
     """
 
-    done: float
-    total: float | None = None
+    done: Real
+    total: Real | None = None
     unit: Literal["cells"] | None = Field(default=None, description="what is counted; null is what the code counts")
-    left_s: float | None = None
+    left_s: Real | None = None
     at: Moment
 
 
@@ -183,10 +199,10 @@ class Source(Record):
     """Where the code came from: git revision, whether it was changed, files of the bundle, warnings of the capture."""
 
     git_revision: str | None = None
-    git_dirty: bool = False
+    git_dirty: bool = Field(default=False, strict=True)
     root: str | None = Field(default=None, description="folder on the submitting machine that the bundle was made from")
-    files: int = 0
-    size_bytes: int = 0
+    files: Whole = Field(default=0, ge=0)
+    size_bytes: Whole = Field(default=0, ge=0)
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -275,7 +291,7 @@ class ModelFile(Record):
     """One file of a model package, by its content."""
 
     path: str
-    size_bytes: int
+    size_bytes: Whole = Field(ge=0, le=MOST_FILE_BYTES)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

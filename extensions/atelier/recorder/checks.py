@@ -12,7 +12,7 @@ from atelier.errors import RefusedInput
 
 MAX_NAME = 200
 MAX_PART_BYTES = 240
-_MAX_STEP = 2**63
+_MAX_STEP = 9 * 10**18
 
 
 def number_of(name: str, value: object) -> float:
@@ -71,8 +71,8 @@ def whole_number(step: object) -> int:
         number = int(step) if is_whole_float else operator.index(step)  # type: ignore[arg-type, call-overload]
     except TypeError as problem:
         raise RefusedInput("bad_metric", f"A step is a whole number, not {step!r}.", hint="Give step=3.") from problem
-    if not -_MAX_STEP <= number < _MAX_STEP:
-        raise RefusedInput("bad_metric", "The step does not fit 64 bits.", hint="Count steps from 0.")
+    if abs(number) > _MAX_STEP:
+        raise RefusedInput("bad_metric", f"The step is more than {_MAX_STEP}.", hint="Count steps from 0.")
     return number
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from atelier.errors import RefusedInput
-from atelier.records import Environment, ModelFile, ModelVersion, Progress
+from atelier.records import Environment, ModelFile, ModelVersion, Progress, Real, Whole
 from atelier.service.attempts import FileReport, FinishReport
 from atelier.service.boundary import FromAgent
 from atelier.service.chunks import MOST_BYTES
@@ -18,7 +18,10 @@ from atelier.service.handlers.context import Agent, Parts
 from atelier.service.store.streams import STREAMS
 
 router = APIRouter(prefix="/agent")
-Step = Annotated[int, Query(ge=0, lt=2**63)]
+MOST_STEPS = 9 * 10**18
+"""What the database takes, as a number that the description can tell exactly; the recorder refuses more."""
+
+Step = Annotated[int, Query(ge=0, le=MOST_STEPS)]
 
 
 class StartReport(FromAgent):
@@ -32,15 +35,15 @@ class Heartbeat(FromAgent):
     """A sign of life, with what is new."""
 
     progress: Progress | None = None
-    usage: dict[str, float] = Field(default_factory=dict)
+    usage: dict[str, Real] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list, max_length=100)
 
 
 class CheckpointReport(FromAgent):
     """A checkpoint whose files are stored."""
 
-    step: int = Field(ge=0, lt=2**63)
-    copy_number: int = Field(default=1, ge=1, lt=2**31)
+    step: Whole = Field(ge=0, le=MOST_STEPS)
+    copy_number: Whole = Field(default=1, ge=1, lt=2**31)
     files: list[FileReport]
 
 
@@ -111,7 +114,7 @@ def keep(body: FileReport, service: Parts, agent: Agent) -> dict[str, Any]:
 
 @router.post("/checkpoints/place")
 def place_checkpoint(
-    step: Annotated[int, Query(ge=0, lt=2**63)],
+    step: Step,
     path: str,
     service: Parts,
     agent: Agent,

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from atelier.records import ModelFile, ModelVersion, Page, Record
+from atelier.records import ModelFile, ModelVersion, Page, Record, Whole
 from atelier.service.boundary import FromUser
 from atelier.service.description import sends
 from atelier.service.handlers.context import Parts, User
@@ -28,7 +28,7 @@ class PublishBody(FromUser):
 class AliasBody(Record):
     """Where an alias points."""
 
-    version: int
+    version: Whole
 
 
 @router.get("", response_model=Page)

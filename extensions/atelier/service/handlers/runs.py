@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, model_validator
 
 from atelier.errors import NotFound, RefusedInput
-from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source
+from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source, Whole
 from atelier.service.attempts import artifact_key
 from atelier.service.boundary import FromUser
 from atelier.service.description import sends
@@ -58,7 +58,7 @@ class BeforeRun(FromUser):
 class AtPriority(FromUser):
     """Where a priority leads; higher goes first."""
 
-    priority: int = Field(ge=-100, le=100, strict=True)
+    priority: Whole = Field(ge=-100, le=100)
 
 
 class MoveBody(FromUser):
