@@ -27,13 +27,15 @@ Theme = Literal["light", "dark"]
 
 
 @contextmanager
-def platform_with_images(folder: Path) -> Iterator[Platform]:
-    """A platform whose images are those that `make test` has built."""
+def platform_with_images(folder: Path, *, yaml: str = "") -> Iterator[Platform]:
+    """A platform whose images are those that `make test` has built, with settings of its own."""
     envs = Path(os.environ["ATELIER_TEST_HOME"]) / "envs"
     assert (envs / "pytorch.json").exists(), f"the images are not built: `make env ATELIER_HOME={envs.parent}`"
     home = Platform(folder).home
     home.mkdir(parents=True)
     (home / "envs").symlink_to(envs)
+    if yaml:
+        (home / "atelier.yaml").write_text(yaml)
     with running_platform(folder, images=()) as platform:
         yield platform
         # The run of a test that failed in the middle goes on, as it should, until we end it.
