@@ -139,6 +139,23 @@ def test_a_run_keeps_its_time_limit_without_a_service(own: Service, tmp_path: Pa
     assert (run.state, run.reason) == ("timed_out", "deadline")
 
 
+def test_a_later_attempt_without_a_service_has_the_time_that_is_left(own: Service, tmp_path: Path) -> None:
+    code = "import atelier, time\nprint('begun', flush=True)\n"
+    code += "time.sleep(3 if atelier.current_run().attempt == 1 else 60)\n1 / 0"
+    run_id = own.submit(write(tmp_path, train__py=code), timeout_s=8, retries=1)
+    wait_for(lambda: len(own.run(run_id).attempts) > 1, "a second attempt")
+    own.wait_log(run_id, "begun", attempt=2)
+    own.kill()
+    wait_for((own.attempt_folder(run_id, 2) / "result.json").exists, "the agent to enforce what is left of the limit")
+    own.start()
+    run = own.wait(run_id)
+    assert (run.state, run.reason) == ("timed_out", "deadline")
+    assert [attempt.state for attempt in run.attempts] == ["failed", "timed_out"]
+    assert run.attempts[1].started_at is not None
+    result = json.loads((own.home / f"blobs/runs/{run_id}/attempts/2/result.json").read_text())
+    assert (result["state"], result["reason"]) == ("timed_out", "deadline")
+
+
 # -- the agent ----------------------------------------------------------------------------------------------------
 def test_a_killed_agent_is_told_and_ends_its_work(service: Service, tmp_path: Path) -> None:
     run_id = service.submit(stepwise(tmp_path, before=SPAWN))

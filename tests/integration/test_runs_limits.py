@@ -113,7 +113,7 @@ def test_a_run_that_fills_its_share_of_the_disk_ends_and_names_its_largest_files
     assert "small.bin (4 MiB)" in run.message
     too_large = [warning for warning in run.warnings if "large.bin" in warning]
     assert too_large, run.warnings
-    assert "more than a run may leave" in too_large[0]
+    assert "MiB; a run may leave 100 KiB." in too_large[0]
 
 
 def test_a_run_beside_them_is_untouched(held: Held) -> None:

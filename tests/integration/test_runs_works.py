@@ -296,7 +296,7 @@ def test_a_failed_notebook_names_the_cell(service: Service, tmp_path: Path) -> N
     assert "so far" in log
     assert "never" not in log
     made = nbformat.reads(service.get(f"/runs/{run.id}/notebook").text, as_version=4)
-    assert [len(cell.outputs) for cell in made.cells] == [0, 0, 0, 0, 2, 0]
+    assert [len(cell.outputs) for cell in made.cells] == [0, 0, 0, 0, 3, 0], "the text, the error, and what to do"
 
 
 # -- code is what it was at submit --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from atelier.agent.logfile import LogFile
 from atelier.agent.logtail import append_tail
 from atelier.agent.memory import GroupMemory, MemoryLimit, WatchedMemory
 from atelier.agent.nearest import Surroundings, explained
+from atelier.agent.notebook_end import stamp
 from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
@@ -233,8 +234,8 @@ class Attempt:
             saved=self.place.notebook,
             on_saved=self.shipper.wake,
             on_cell=lambda done, total: self.heart.progress.set(done, total, time.time(), own=False),
-        )
             is_left=lambda: self.stopper.order == "preempt",
+        )
 
     def _do(self, work: Work, memory: MemoryLimit) -> Result:
         if not self.stopper.begin(work):
@@ -276,8 +277,13 @@ class Attempt:
             )
         if self.log.lost_bytes:
             self.heart.warn(f"{self.log.lost_bytes} bytes of the log were lost: the disk was full.")
-        self.delivery.run(self.delivery.note(result))
+        told = self.delivery.note(result)
+        self._stamp_notebook(told)
+        self.delivery.run(told)
         return PREEMPTED_EXIT_CODE if result.state == "preempted" else 0 if result.state == "succeeded" else 1
+
+    def _stamp_notebook(self, result: dict[str, Any]) -> None:
+        stamp(self.place.notebook, self.place.orders["run"], self.place.orders["attempt"], result)
 
     def deliver(self) -> int:
         """Bring in what a dead agent has left; without its word on the end, the attempt was stopped, or is lost."""
@@ -303,6 +309,7 @@ class Attempt:
                 )
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
         append_tail(self.place.log, self.place.log_tail)
+        self._stamp_notebook(result)
         self.shipper.take_over()
         self.heart.start()
         self.shipper.start()

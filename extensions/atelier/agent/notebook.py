@@ -22,6 +22,7 @@ from nbformat import NotebookNode, from_dict, reads, writes
 from atelier.agent.cgroup import oom_kills
 from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
+from atelier.agent.notebook_end import KEY
 from atelier.agent.outcome import Result, UserError, failed, plain
 from atelier.agent.place import write_whole
 from atelier.crash_points import crash_point
@@ -294,6 +295,7 @@ def with_parameters(notebook: NotebookNode, parameters: str) -> NotebookNode:
         tagged = [i for i, each in enumerate(cells) if "parameters" in each.metadata.get("tags", [])]
         cells.insert(tagged[0] + 1 if tagged else 0, cell)
     notebook.cells = cells
+    notebook.metadata.pop(KEY, None)  # of the run that this notebook was kept from
     for cell in cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

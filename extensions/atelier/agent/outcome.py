@@ -77,18 +77,38 @@ def classify(error: UserError) -> tuple[str, str]:
 
 
 def _reason(error: UserError) -> str:
-    kind = error.kind.rsplit(".", 1)[-1]
-    if kind in {"ModuleNotFoundError", "ImportError"}:
-        return "import_error"
-    if kind == "FileNotFoundError":
-        return "missing_file"
-    if kind == "OutOfMemoryError" or "CUDA out of memory" in error.message or kind == "ResourceExhaustedError":
-        return "cuda_out_of_memory"
-    if kind.endswith("MemoryError") or "can't allocate memory" in error.message:
+    """The reason by the class of the error, and by what only such errors say; what the code printed doesn't matter."""
+    kind, message = error.kind.rsplit(".", 1)[-1], error.message
+    if kind in _BY_KIND:
+        return _BY_KIND[kind]
+    if (memory := _of_memory(kind, message)) is not None:
+        return memory
+    return "disk_full" if kind.endswith("Error") and _DISK.search(message) else "code_error"
+
+
+def _of_memory(kind: str, message: str) -> str | None:
+    if _HOST_MEMORY.search(message):
         return "out_of_memory"
-    if kind == "OSError" and f"[Errno {errno.ENOSPC}]" in error.message:
-        return "disk_full"
-    return "code_error"
+    if kind in _GPU_MEMORY_KINDS or (kind in _GPU_KINDS and _GPU_MEMORY.search(message)):
+        return "cuda_out_of_memory"
+    return "out_of_memory" if kind.endswith("MemoryError") else None
+
+
+_BY_KIND = {"ModuleNotFoundError": "import_error", "ImportError": "import_error", "FileNotFoundError": "missing_file"}
+_HOST_MEMORY = re.compile(
+    r"can't allocate memory|OOM when allocating .* by allocator cpu|device:CPU:\d+ by allocator", re.S
+)
+"""torch's allocator, TensorFlow's on the host."""
+
+_GPU_MEMORY_KINDS = frozenset({"OutOfMemoryError", "ResourceExhaustedError"})
+_GPU_KINDS = frozenset({"RuntimeError", "AcceleratorError", "InternalError", "XlaRuntimeError", "JaxRuntimeError"})
+_GPU_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|RESOURCE_EXHAUSTED")
+_DISK = re.compile(
+    rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]"
+    rf"|\(os error (?:{errno.ENOSPC}|{errno.EDQUOT})\)"
+    r"|^database or disk is full$"
+)
+"""Python's own, those of libraries in Rust (safetensors, tokenizers), SQLite's."""
 
 
 def _place(error: UserError) -> str:

@@ -33,7 +33,7 @@ class Uploads:
         name = self._text(name)
         size = path.stat(follow_symlinks=False).st_size
         if size > self.limit_bytes:
-            words = f"{name} has {format_bytes(size)}, more than a run may leave."
+            words = f"{name} has {format_bytes(size)}; a run may leave {format_bytes(int(self.limit_bytes))}."
             raise RefusedInput("too_large", words, hint="Write less.")
         report = _report(path, name) | {"kind": kind}
         crash_point("agent.artifact.before")

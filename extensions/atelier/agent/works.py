@@ -18,6 +18,8 @@ from atelier.crash_points import crash_point
 
 READ_BYTES = 1 << 16
 TAIL_BYTES = 1 << 16
+UNCAUGHT_EXIT_CODE = 1
+"""Python's own, after an error that nothing has caught."""
 
 
 class Work(Protocol):
@@ -100,7 +102,8 @@ class ProcessWork:
             return Result("failed", "start_failed", words)
         if code == 0:
             return Result("succeeded", exit_code=0)
-        error = error_in_log(self._tail.decode(errors="replace"), str(self._root)) if code > 0 else None
+        is_raised = code == UNCAUGHT_EXIT_CODE  # with another one a traceback is of an error that the code has handled
+        error = error_in_log(self._tail.decode(errors="replace"), str(self._root)) if is_raised else None
         return failed(error, code, oom_killed=code == -signal.SIGKILL and oom_kills() > kills)
 
     def _pump(self) -> None:
