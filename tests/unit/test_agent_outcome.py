@@ -99,6 +99,8 @@ def test_where_there_is_no_error_none_is_found(text: str) -> None:
         ("OSError", "[Errno 122] Disk quota exceeded: 'x'", "disk_full"),
         ("safetensors_rust.SafetensorError", "I/O error: No space left on device (os error 28)", "disk_full"),
         ("sqlite3.OperationalError", "database or disk is full", "disk_full"),
+        ("ResourceExhaustedError", "Graph:\n\nOOM when allocating tensor by allocator cpu", "out_of_memory"),
+        ("RuntimeError", "first\nCUDA out of memory", "code_error"),
         ("ValueError", "CUDA out of memory", "code_error"),
         ("ValueError", "the database or disk is full of holes", "code_error"),
         ("OSError", "[Errno 5] Input/output error", "code_error"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 import atelier
 from atelier.cli.parser import parse
 from atelier.handle import RunHandle
+from atelier.reasons import REASON_TEXT, Reason
 from atelier.recorder import Recorder
 from atelier.settings import Settings
 from tools import command_page, error_codes
@@ -105,6 +106,14 @@ def inner_models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [inner for part in get_args(annotation) for inner in inner_models(part)]
+
+
+def test_every_end_of_a_run_is_documented_with_what_to_do() -> None:
+    rows = (ROOT / "docs/using.md").read_text().splitlines()
+    for reason in Reason:
+        if not reason.value.startswith("waits_"):
+            told = [row for row in rows if row.startswith(f"| `{reason.value}` |")]
+            assert [row.split(" | ")[-1].removesuffix(" |") for row in told] == [REASON_TEXT[reason][1]]
 
 
 def test_the_readmes_make_targets_are_there() -> None:

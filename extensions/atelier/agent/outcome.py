@@ -79,6 +79,8 @@ def classify(error: UserError) -> tuple[str, str]:
 def _reason(error: UserError) -> str:
     """The reason by the class of the error, and by what only such errors say; what the code printed doesn't matter."""
     kind, message = error.kind.rsplit(".", 1)[-1], error.message
+    if kind not in _LONG_WINDED:  # below the first line may stand what was printed after the error
+        message = message.partition("\n")[0]
     if kind in _BY_KIND:
         return _BY_KIND[kind]
     if (memory := _of_memory(kind, message)) is not None:
@@ -99,6 +101,9 @@ _HOST_MEMORY = re.compile(
     r"can't allocate memory|OOM when allocating .* by allocator cpu|device:CPU:\d+ by allocator", re.S
 )
 """torch's allocator, TensorFlow's on the host."""
+
+_LONG_WINDED = frozenset({"ResourceExhaustedError"})
+"""TensorFlow tells what was exhausted after the call that needed it."""
 
 _GPU_MEMORY_KINDS = frozenset({"OutOfMemoryError", "ResourceExhaustedError"})
 _GPU_KINDS = frozenset({"RuntimeError", "AcceleratorError", "InternalError", "XlaRuntimeError", "JaxRuntimeError"})
