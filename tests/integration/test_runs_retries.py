@@ -9,7 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
+from atelier.service.handlers.agent import router as agent_routes
+from atelier.service.store.streams import STREAMS
 from atelier.wire import API
 from tests.cli_driver import wait_for
 from tests.service_driver import Service, write
@@ -69,19 +72,6 @@ def test_only_the_last_three_checkpoints_keep_their_files(service: Service, tmp_
     (tmp_path / "gate").touch()
     assert service.wait(run_id).state == "succeeded", service.log(run_id)
     assert sorted(path.name for path in checkpoints.iterdir()) == [f"2-step-000000000{step}" for step in (4, 5, 6)]
-
-
-def test_a_torn_checkpoint_is_passed_over_and_named(service: Service, tmp_path: Path) -> None:
-    run_id = begin(service, tmp_path)
-    checkpoints = service.home / "blobs/runs" / run_id / "checkpoints"
-    newest = checkpoints / "1-step-0000000002/state.json"
-    wait_for(lambda: (newest.parent / "MANIFEST.sha256").exists() and newest.exists(), "the checkpoint of step 2")
-    newest.write_bytes(newest.read_bytes()[:-3])
-    (tmp_path / "gate").touch()
-    run = service.wait(run_id)
-    assert run.state == "succeeded", service.log(run_id)
-    assert service.log(run_id, 2).startswith("resumed from step-0000000001 ")
-    assert any("step 2" in warning for warning in run.warnings), run.warnings
 
 
 def test_retries_end(service: Service, tmp_path: Path) -> None:
@@ -184,6 +174,7 @@ def agent_calls() -> dict[str, tuple[str, str, dict[str, object]]]:
     upload = {name: file[name] for name in ("path", "size_bytes", "sha256")}
     return {
         "orders": ("GET", "/orders", {}),
+        "delivery": ("GET", "/delivery", {}),
         "started": ("POST", "/started", {"json": {}}),
         "heartbeat": ("POST", "/heartbeat", {"json": {}}),
         "log": ("PUT", "/streams/log?offset=0", {"content": b"forged"}),
@@ -194,8 +185,22 @@ def agent_calls() -> dict[str, tuple[str, str, dict[str, object]]]:
         "checkpoint": ("POST", "/checkpoints", {"json": {"step": 9, "files": []}}),
         "upload": ("POST", "/uploads/place", {"json": upload}),
         "model": ("POST", "/models", {"json": {"name": "forged", "card": {}, "files": [upload]}}),
+        "ended": ("POST", "/ended", {}),
         "finish": ("POST", "/finish", {"json": {"state": "succeeded"}}),
     }
+
+
+def test_all_that_an_agent_may_call_is_tried_below() -> None:
+    """A new route must be tried with an old token, too."""
+    known = {(method, f"/agent{path.partition('?')[0]}") for method, path, _ in agent_calls().values()}
+    open_to_agents = {
+        (method, route.path.replace("{stream}", stream))
+        for route in agent_routes.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+        for stream in STREAMS
+    }
+    assert known == open_to_agents
 
 
 def call(service: Service, name: str, authorization: str) -> httpx.Response:

@@ -10,44 +10,34 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
 from atelier.bundle.archive import bundle_reader
 from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput, Unavailable
-from atelier.quantities import utcnow
-from atelier.records import Artifact, AttemptState, ErrorReport, ModelFile, ModelVersion, Reason, Run, WorkKind
+from atelier.records import (
+    AttemptState,
+    ErrorReport,
+    Reason,
+    Run,
+    Whole,
+    WorkKind,
+)
+from atelier.service.attempt_files import AgentCaller, AttemptFiles, FileReport, artifact_key
 from atelier.service.backends import Key
 from atelier.service.boundary import FromAgent
-from atelier.service.feed import Event, Feed, metrics_event
-from atelier.service.housekeeping import is_uploaded
+from atelier.service.feed import Event, metrics_event
 from atelier.service.manager import CURRENT
-from atelier.service.models import ModelManager
 from atelier.service.silence import Silence
-from atelier.service.store import Outcome, Store, hash_token, is_disk_full
-from atelier.service.store.lifecycle import stale_attempt
-from atelier.service.streams import Streams
-from atelier.settings import Catalog, Limits
-from atelier.storage import BlobStore, RunPaths
-from atelier.storage.paths import checked_path, upload_key
+from atelier.service.store import Outcome, hash_token, is_disk_full
+from atelier.storage import RunPaths
 from atelier.works.finding import parameters_source, script_argv
 
+__all__ = ["AgentCaller", "AttemptManager", "FileReport", "FinishReport", "artifact_key"]
+
 log = logging.getLogger("atelier.service")
-
-
-@dataclass(frozen=True)
-class AgentCaller:
-    """The attempt that a run token belongs to; ``cpu`` and ``memory_bytes`` are what it was promised."""
-
-    run_id: str
-    n: int
-    owner: str
-    project: str
-    cpu: float
-    memory_bytes: int
 
 
 class FinishReport(FromAgent):
@@ -56,39 +46,14 @@ class FinishReport(FromAgent):
     state: AttemptState
     reason: Reason | None = None
     message: str | None = None
-    exit_code: int | None = None
+    exit_code: Whole | None = None
     error: ErrorReport | None = None
 
 
-class FileReport(FromAgent):
-    """A file that an agent has or wants to store."""
-
-    path: str = Field(min_length=1, max_length=1024)
-    size_bytes: int = Field(ge=0, lt=2**63)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    kind: Literal["saved", "written", "notebook"] = "written"
-
-
-def artifact_key(run_id: str, n: int, file: FileReport | Artifact) -> str:
-    """Where the bytes of an attempt's artifact lie; the executed notebook is the run's, as it is now."""
-    paths = RunPaths(run_id)
-    return paths.notebook if file.kind == "notebook" else paths.artifact(n, file.path)
-
-
 @dataclass
-class AttemptManager:
-    """Serves agents. All of it is fenced: an attempt that has ended or was replaced is refused (``stale_attempt``).
+class AttemptManager(AttemptFiles):
+    """Serves agents, and brings attempts to their ends."""
 
-    ``offers`` gives the catalog of now.
-    """
-
-    store: Store
-    blobs: BlobStore
-    offers: Callable[[], Catalog]
-    limits: Limits
-    streams: Streams
-    models: ModelManager
-    feed: Feed
     silence: Silence = field(default_factory=Silence)
     _records: threading.Lock = field(default_factory=threading.Lock)
 
@@ -188,20 +153,14 @@ class AttemptManager:
         images = self.offers().images
         return {one.name: one.python for one in images if one.python and not one.groups and one.name != run.image}
 
-    def _live(self, agent: AgentCaller) -> Run:
-        run = self.store.runs.get(agent.run_id)
-        if run.state.is_final or not run.attempts or run.attempts[-1].n != agent.n or run.attempts[-1].state.is_final:
-            raise stale_attempt(agent.run_id, agent.n)
-        return run
-
     def started(self, agent: AgentCaller, environment: dict[str, Any] | None, lock: str) -> None:
         """The work begins, in an environment whose packages are ``lock``."""
-        self._live(agent)
-        crash_point("service.started.before")
-        self.blobs.write(RunPaths(agent.run_id).lock, lock.encode())
-        crash_point("service.started.lock")
-        self.store.runs.started(agent.run_id, agent.n, environment)
-        crash_point("service.started.rows")
+        with self._writing(agent):
+            crash_point("service.started.before")
+            self.blobs.write(RunPaths(agent.run_id).lock, lock.encode())
+            crash_point("service.started.lock")
+            self.store.runs.started(agent.run_id, agent.n, environment)
+            crash_point("service.started.rows")
         self.write_record(agent.run_id)
         crash_point("service.started.after")
         self.feed.touch(agent.owner)
@@ -242,8 +201,8 @@ class AttemptManager:
 
     def append(self, agent: AgentCaller, stream: str, offset: int, data: bytes) -> int:
         """Bytes of a stream; its acknowledged size afterwards."""
-        self._live(agent)
-        size, points = self.streams.append(agent.run_id, agent.n, stream, offset, data)
+        with self._writing(agent):
+            size, points = self.streams.append(agent.run_id, agent.n, stream, offset, data)
         if data and stream == "log":
             event = Event("log", {"run": agent.run_id, "attempt": agent.n, "size": size})
             self.feed.publish(agent.owner, agent.run_id, event)
@@ -251,104 +210,39 @@ class AttemptManager:
             self.feed.publish(agent.owner, agent.run_id, metrics_event(agent.run_id, points))
         return size
 
-    def place(self, agent: AgentCaller, file: FileReport) -> str:
-        """Where an artifact's bytes go.
-
-        Raises
-        ------
-        RefusedInput
-            ``too_large``: the run's artifacts would be more than one run may keep. ``path_taken``: the attempt has left
-            a file where the path has a folder, or files below the path.
-        """
-        self._live(agent)
-        kept = self.store.artifacts.total_bytes(agent.run_id, besides=file.path)
-        if kept + file.size_bytes > self.limits.artifact_size:
-            raise RefusedInput(
-                "too_large",
-                f"{file.path}: the artifacts of a run may have {self.limits.artifact_size} bytes together.",
-                hint="Write less, or ask the administrator to raise limits.artifact_size.",
-            )
-        key = artifact_key(agent.run_id, agent.n, file)
-        if file.kind != "notebook":
-            self.store.artifacts.check_place(agent.run_id, agent.n, file.path)
-        return self.blobs.write_url(key)
-
-    def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
-        """Note an artifact whose bytes are stored."""
-        self._live(agent)
-        self._check_stored(artifact_key(agent.run_id, agent.n, file), file)
-        fields = file.model_dump() | {"attempt": agent.n, "created_at": utcnow()}
-        artifact = Artifact.model_validate(fields)
-        crash_point("service.artifact.before")
-        spent = self.store.artifacts.add(agent.run_id, artifact)
-        crash_point("service.artifact.rows")
-        for old in spent:
-            self.blobs.delete(artifact_key(agent.run_id, old.attempt, old))
-        crash_point("service.artifact.after")
-        event = Event("artifact", {"run": agent.run_id, "artifact": artifact.model_dump(mode="json")})
-        self.feed.publish(agent.owner, agent.run_id, event)
-        self.feed.touch(agent.owner)
-        return artifact
-
-    def place_checkpoint(self, agent: AgentCaller, step: int, path: str, *, copy: int) -> str:
-        """Where a checkpoint's file goes; ``copy`` counts what the attempt has published at that step."""
-        self._live(agent)
-        folder = RunPaths(agent.run_id).checkpoint(agent.n, step, copy=copy)
-        return self.blobs.write_url(f"{folder}/{checked_path(path)}")
-
-    def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport], *, copy: int) -> None:
-        """Publish a checkpoint whose files are all stored; the files of older ones that are kept no more go."""
-        self._live(agent)
-        paths = RunPaths(agent.run_id)
-        folder = paths.checkpoint(agent.n, step, copy=copy)
-        for file in files:
-            self._check_stored(f"{folder}/{checked_path(file.path)}", file)
-        listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
-        crash_point("service.checkpoint.before")
-        spent = self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing, copy=copy)
-        crash_point("service.checkpoint.rows")
-        for old in spent:
-            self.blobs.delete(paths.checkpoint(old.attempt, old.step, copy=old.copy))
-        crash_point("service.checkpoint.after")
-
-    def _check_stored(self, key: str, file: FileReport) -> None:
-        if not self.blobs.exists(key) or self.blobs.size_bytes(key) != file.size_bytes:
-            raise RefusedInput("torn_upload", f"{file.path} was not stored whole.", hint="Send it again.")
-
-    def place_upload(self, agent: AgentCaller, file: ModelFile) -> str | None:
-        """Where a file of a model package goes; None when its content is there already."""
-        self._live(agent)
-        key = upload_key(agent.owner, file.sha256)
-        return None if is_uploaded(self.blobs, key) else self.blobs.write_url(key)
-
-    def publish(self, agent: AgentCaller, name: str, card: dict[str, Any], files: list[ModelFile]) -> ModelVersion:
-        """Register a model that the run has made."""
-        self._live(agent)
-        return self.models.publish(
-            owner=agent.owner, project=agent.project, name=name, run_id=agent.run_id, card=card, files=files
-        )
-
     def finish(self, agent: AgentCaller, report: FinishReport) -> Run:
         """The attempt's end, once; a second report changes nothing but a record that the first one left as it was."""
         if not report.state.is_final:
             raise RefusedInput("not_final", f"An attempt can't end as {report.state.value!r}.")
-        run = self.store.runs.get(agent.run_id)
-        if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
-            self.write_record(run.id)
-            return run
-        crash_point("service.finish.before")
-        is_composed = self.compose(agent.run_id, agent.n)
-        crash_point("service.finish.composed")
-        told = json.dumps(report.model_dump(mode="json"), indent=1).encode()
-        self.store.reserve.use(lambda: self.blobs.write(RunPaths(run.id).result(agent.n), told))
-        crash_point("service.finish.result")
-        outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
-        run = self.store.reserve.use(lambda: self.store.runs.finish(agent.run_id, agent.n, outcome))
-        crash_point("service.finish.rows")
-        if is_composed:
-            self.write_record(run.id)
+        with self._fence.hold(agent.run_id):
+            run = self.store.runs.get(agent.run_id)
+            if any(attempt.n == agent.n and attempt.state.is_final for attempt in run.attempts):
+                self.write_record(run.id)
+                return run
+            crash_point("service.finish.before")
+            outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
+            told = json.dumps(report.model_dump(mode="json"), indent=1).encode()
+            run = self.end(Key(agent.run_id, agent.n), outcome, told)
         crash_point("service.finish.after")
         self.feed.touch(agent.owner)
+        return run
+
+    def end(self, key: Key, outcome: Outcome, told: bytes | None = None) -> Run:
+        """End an attempt, whoever says so; ``told`` is its agent's word. Nothing of it is written from now on.
+
+        One that has ended already stays as it is.
+        """
+        with self._fence.hold(key.run_id):
+            is_composed = self.compose(*key)
+            self._incoming.close(*key)
+            crash_point("service.finish.composed")
+            if told is not None:
+                self.store.reserve.use(lambda: self.blobs.write(RunPaths(key.run_id).result(key.n), told))
+                crash_point("service.finish.result")
+            run = self.store.reserve.use(lambda: self.store.runs.finish(*key, outcome))
+            crash_point("service.finish.rows")
+        if is_composed:
+            self.write_record(key.run_id)
         return run
 
     def compose(self, run_id: str, n: int) -> bool:
@@ -362,6 +256,7 @@ class AttemptManager:
         """Do for an ended run what a crash or a full disk has put off."""
         for attempt in self.store.runs.get(run_id).attempts:
             self.streams.compose(run_id, attempt.n)
+            self._incoming.close(run_id, attempt.n)
         self.write_record(run_id)
 
     def write_record(self, run_id: str) -> None:

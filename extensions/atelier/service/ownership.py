@@ -55,7 +55,8 @@ def unowned(run_id: str, keys: Iterable[str], owns: RunOwns) -> Iterator[str]:
 def _owns(key: str, parts: list[str], owns: RunOwns) -> bool:
     kind, deeper = parts[0], parts[1:]
     if kind == "attempts" and len(deeper) > 1 and _number(deeper[0]) in owns.attempts:
-        return deeper[1] in _OF_AN_ATTEMPT or (deeper[1] in _CHUNKS and not owns.is_stored)
+        is_sent = deeper[1] == "incoming" and _number(deeper[0]) == owns.live
+        return is_sent or deeper[1] in _OF_AN_ATTEMPT or (deeper[1] in _CHUNKS and not owns.is_stored)
     if kind == "artifacts" and deeper:
         return _number(deeper[0]) == owns.live or key in owns.artifacts
     if kind == "checkpoints" and deeper:

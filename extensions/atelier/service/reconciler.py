@@ -58,6 +58,7 @@ class Reconciler:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _is_full: bool = False
     _is_full_told: bool = False
+    _is_damage_told: bool = False
     _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
 
@@ -86,7 +87,13 @@ class Reconciler:
                 self._wake.clear()
 
     async def step(self) -> None:
-        """One pass over everything; what fails for one run, or in one part, keeps no other back."""
+        """One pass over everything; what fails for one run, or in one part, keeps no other back.
+
+        Over a damaged database none is made: agents go on, and keep what they have to tell.
+        """
+        if self.store.database.damage is not None:
+            self._tell_damage(self.store.database.damage)
+            return
         self._is_full = False
         for part in (
             self._refill,
@@ -108,7 +115,7 @@ class Reconciler:
         except Exception as problem:
             if is_disk_full(problem):
                 self._tell_full(problem, what)
-            else:
+            elif self.store.database.damage is None:
                 log.exception("%s failed; the next pass tries again.", what)
 
     def _tell_full(self, problem: Exception, what: str) -> None:
@@ -117,6 +124,11 @@ class Reconciler:
         if not self._is_full_told:
             self._is_full_told = True
             log.error("A disk is full: %s failed, and is tried again in each pass. %s", what, problem)
+
+    def _tell_damage(self, damage: AtelierError) -> None:
+        if not self._is_damage_told:
+            self._is_damage_told = True
+            log.error("%s Nothing is written any more. %s", damage.message, damage.hint)
 
     async def _refill(self) -> None:
         await asyncio.to_thread(self.store.reserve.refill)
@@ -242,13 +254,9 @@ class Reconciler:
         await asyncio.to_thread(lambda: self.store.runs.stop(*key, why, stop_at=stop_at))
 
     async def _finish(self, key: Key, outcome: Outcome) -> None:
-        is_composed = await asyncio.to_thread(self.attempts.compose, *key)
-        finish = self.store.runs.finish
         crash_point("service.lost.before")
-        run = await asyncio.to_thread(self.store.reserve.use, lambda: finish(*key, outcome))
+        run = await asyncio.to_thread(self.attempts.end, key, outcome)
         crash_point("service.lost.rows")
-        if is_composed:
-            await asyncio.to_thread(self.attempts.write_record, key.run_id)
         self.feed.touch(run.owner)
         await self.backend.clean(key)
         crash_point("service.lost.after")

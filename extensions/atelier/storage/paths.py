@@ -40,6 +40,10 @@ class RunPaths:
     def attempt(self, n: int) -> str:
         return f"{self.root}/attempts/{n}"
 
+    def incoming(self, n: int) -> str:
+        """Where an attempt sends files to, until the service takes them to where they stay."""
+        return f"{self.attempt(n)}/incoming"
+
     def chunk(self, n: int, stream: str, offset: int) -> str:
         """A piece of a stream (``log`` or ``metrics``) that begins at a byte offset; names sort as numbers do."""
         return f"{self.attempt(n)}/{stream}/{offset:015d}"
