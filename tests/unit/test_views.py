@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -117,6 +117,8 @@ def test_a_waiting_run_names_its_place_and_the_end_of_the_attempt_before() -> No
     table = "1 Lost 2026-11-24 10:00:00 UTC 0.0 s Its agent died. 2 Preempted – – It gave way."
     assert f"Attempt State Started Took Why it ended {table}" in seen
     assert "waiting" in run_bundle(run)["text/plain"]
+    once = run.model_copy(update={"attempts": [first]})
+    assert "Its agent died." in text_of(run_bundle(once)["text/html"])
 
 
 @pytest.mark.parametrize(
@@ -137,12 +139,15 @@ def test_evidence_is_said_as_far_as_it_is_known(attempt: dict[str, Any], known: 
 
 def test_a_waiting_run_says_when_it_is_tried_again_and_from_where_it_goes_on() -> None:
     run = {"state": "queued", "queue_position": 1, "priority": -5, "checkpoint_step": 0}
-    assert facts({**run, "not_before": "2026-11-24T12:03:05Z"}) == [
+    until = "2026-11-24T12:03:05Z"
+    assert facts({**run, "not_before": until}, THEN) == [
         ("In the queue", "next"),
         ("Priority", "-5"),
         ("Next attempt", "2026-11-24 12:03:05 UTC"),
         ("Goes on from", "checkpoint of step 0"),
     ]
+    past = datetime.fromisoformat(until) + timedelta(seconds=1)
+    assert "Next attempt" not in dict(facts({**run, "not_before": until}, past))
     assert facts({"state": "failed", "checkpoint_step": 0}) == [("Newest checkpoint", "step 0")]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from atelier.display.text import lasted
@@ -41,14 +41,14 @@ def sentence(run: Mapping[str, Any]) -> str:
     return " ".join(filter(None, ["" if said else message, run.get("hint")]))
 
 
-def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(run: Mapping[str, Any], now: datetime | None = None) -> list[tuple[str, str]]:
     """What is known beside the sentence, by name: where in the code, how the process ended, what comes next."""
     attempt: Mapping[str, Any] = run["attempts"][-1] if run.get("attempts") else {}
     silent = run["state"] == "lost" or attempt.get("reason") in _SILENT
     known = [
         ("In the queue", _place(run)),
         ("Priority", str(run.get("priority") or "")),
-        ("Next attempt", _next_attempt(run)),
+        ("Next attempt", _next_attempt(run, now or datetime.now(UTC))),
         _checkpoint(run),
         ("Where", where(attempt.get("error") or {})),
         *_exit(attempt.get("exit_code")),
@@ -59,7 +59,10 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def attempt_rows(run: Mapping[str, Any]) -> list[list[str]]:
-    """Number, state, start, time taken and reason of each attempt, oldest first."""
+    """Number, state, start, time taken and reason of each attempt, oldest first; none where the card says it all."""
+    tries = run.get("attempts", ())
+    if len(tries) < (1 if run["state"] == "queued" else 2):
+        return []
     return [
         [
             str(one["n"]),
@@ -68,7 +71,7 @@ def attempt_rows(run: Mapping[str, Any]) -> list[list[str]]:
             lasted(one) if one.get("started_at") else "–",
             one.get("message") or "–",
         ]
-        for one in run.get("attempts", ())
+        for one in tries
     ]
 
 
@@ -93,8 +96,10 @@ def _place(run: Mapping[str, Any]) -> str:
     return "" if not position else "next" if position == 1 else f"place {position}"
 
 
-def _next_attempt(run: Mapping[str, Any]) -> str:
-    return second_words(run.get("not_before")) if run["state"] == "queued" else ""
+def _next_attempt(run: Mapping[str, Any], now: datetime) -> str:
+    """When a run is tried again; once that has passed it waits as any other."""
+    moment = run.get("not_before") if run["state"] == "queued" else None
+    return second_words(moment) if moment and datetime.fromisoformat(moment) > now else ""
 
 
 def _checkpoint(run: Mapping[str, Any]) -> tuple[str, str]:

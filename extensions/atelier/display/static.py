@@ -132,7 +132,7 @@ def _why(run: Mapping[str, Any]) -> str:
 
 def _attempts(run: Mapping[str, Any]) -> str:
     rows = [[escape(cell) for cell in row] for row in attempt_rows(run)]
-    return table(("Attempt", "State", "Started", "Took", "Why it ended"), rows) if len(rows) > 1 else ""
+    return table(("Attempt", "State", "Started", "Took", "Why it ended"), rows) if rows else ""
 
 
 def _trace(run: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
  * The static view (`display/evidence.py`) names the same facts.
  */
 
+import { isPausing } from './queue';
 import { isFinal, type Attempt, type ErrorReport, type Run } from './records';
 import { bytesText, durationText, secondText } from './texts';
 
@@ -55,14 +56,18 @@ export function placeText(run: Pick<Run, 'state' | 'queue_position'>): string {
   return run.queue_position === 1 ? 'next' : `place ${run.queue_position}`;
 }
 
-/** When a run is tried again after an attempt that failed, and in how long. */
+/** When a run is tried again after an attempt that failed, and in how long; once that has passed it waits as any other. */
 function nextAttemptText(run: Run, now: number): string {
-  if (run.state !== 'queued' || !run.not_before) {
+  if (!run.not_before || !isPausing(run, now)) {
     return '';
   }
   const left = Math.ceil((Date.parse(run.not_before) - now) / 1000);
-  const moment = secondText(run.not_before, now);
-  return left > 0 ? `${moment} (in ${left < 10 ? `${left} s` : durationText(left)})` : moment;
+  return `${secondText(run.not_before, now)} (in ${left < 10 ? `${left} s` : durationText(left)})`;
+}
+
+/** Whether the card of a run has its attempts: where there are several, or one that is tried again. */
+export function hasAttempts(run: Run): boolean {
+  return isExplained(run) && run.attempts.length > (run.state === 'queued' ? 0 : 1);
 }
 
 export function checkpointText(run: Pick<Run, 'checkpoint_step'>): string {

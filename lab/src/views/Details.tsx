@@ -2,7 +2,7 @@
 
 import type { ReactNode } from 'react';
 
-import { isExplained } from '../model/evidence';
+import { hasAttempts } from '../model/evidence';
 import type { Run } from '../model/records';
 import { bytesText, durationText, fullMomentText, lasted, lastedText, momentText } from '../model/texts';
 import { Attempts } from './Why';
@@ -27,14 +27,9 @@ export function Details(props: { run: Run; now: number }): JSX.Element {
       <Group title="Where">
         <Pairs pairs={places(run)} />
       </Group>
-      {run.attempts.length > 0 && !hasAttemptsAbove(run) && <Attempts attempts={run.attempts} now={now} />}
+      {run.attempts.length > 0 && !hasAttempts(run) && <Attempts attempts={run.attempts} now={now} />}
     </div>
   );
-}
-
-/** The card that says why a run ended so has all its attempts, when there are several. */
-function hasAttemptsAbove(run: Run): boolean {
-  return isExplained(run) && run.attempts.length > 1;
 }
 
 function Group(props: { title: string; children: ReactNode }): JSX.Element {

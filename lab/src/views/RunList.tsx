@@ -202,7 +202,7 @@ function Row(props: RowProps): JSX.Element {
       <td className="at-cell-time" title={fullMomentText(run.started_at ?? run.created_at)}>
         {momentText(run.started_at ?? run.created_at, now)}
       </td>
-      <td className="at-cell-took">{lastedText(run, now)}</td>
+      <td className="at-cell-took">{run.state === 'queued' ? '–' : lastedText(run, now)}</td>
       <td className="at-cell-metric">
         {metric && (
           <>

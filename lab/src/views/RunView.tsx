@@ -155,7 +155,7 @@ function Head(props: KnownProps & { now: number; live: boolean }): JSX.Element {
         <span title={fullMomentText(run.started_at ?? run.created_at)}>
           {momentText(run.started_at ?? run.created_at, now)}
         </span>
-        {run.started_at && <span>{lastedText(run, now)}</span>}
+        {run.started_at && run.state !== 'queued' && <span>{lastedText(run, now)}</span>}
         {stoppedText(run) && <span>{stoppedText(run)}</span>}
         {run.attempts.length > 1 && <span>{attemptText(run)}</span>}
         {run.pinned && <Pinned />}

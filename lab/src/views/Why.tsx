@@ -2,7 +2,7 @@
 
 import type { ReactNode } from 'react';
 
-import { facts, warningsOf } from '../model/evidence';
+import { facts, hasAttempts, warningsOf } from '../model/evidence';
 import type { Attempt, ErrorReport, Run } from '../model/records';
 import { fullMomentText, lastedText, runStateText, secondText } from '../model/texts';
 import { Icon, StateWord } from './parts';
@@ -34,7 +34,7 @@ export function Why(props: { run: Run; now: number }): JSX.Element {
           ))}
         </dl>
       )}
-      {run.attempts.length > 1 && <Attempts attempts={run.attempts} now={now} />}
+      {hasAttempts(run) && <Attempts attempts={run.attempts} now={now} />}
       {error && <Traceback error={error} />}
     </div>
   );

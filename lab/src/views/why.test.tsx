@@ -54,7 +54,8 @@ describe('the card of a run', () => {
     await settle(5_000);
     expect(evidence()[0]).toBe(`Next attempt: ${at} (in 3 s)`);
     await settle(4_000);
-    expect(evidence()[0]).toBe(`Next attempt: ${at}`);
+    expect(evidence()).toEqual(rest);
+    expect(within(card()).getByText('It died.')).toBeTruthy();
   });
 
   it('has the sentence and the action of the record once, then where, how and with what it ended', async () => {
