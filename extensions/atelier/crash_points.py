@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class _Fuse:
         self._orders = orders
         self._order = ""
         self._passed = 0
+        self._dying = threading.Lock()
 
     def burn(self, name: str) -> None:
         """End this process when the first order is for this place; nothing when another process was faster."""
@@ -102,7 +104,8 @@ class _Fuse:
         self._passed = 1 + (self._passed if order == self._order else 0)
         self._order = order
         if self._passed >= int(times or 1):
-            with suppress(FileNotFoundError):
+            # No other thread may come past this place while the process dies.
+            with self._dying, suppress(FileNotFoundError):
                 self._take(order)
                 os.kill(os.getpid(), signal.SIGKILL)
 
