@@ -1,0 +1,236 @@
+"""What agents send is taken whole, once, and from live attempts only: over a folder and over an object store."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from atelier.agent.place import store as send
+from atelier.errors import Conflict, RefusedInput, Unreachable
+from atelier.records import AttemptState, ModelFile, Reason
+from atelier.service.attempts import AgentCaller, FileReport, FinishReport, artifact_key
+from atelier.service.backends import Key
+from atelier.service.fence import Fence
+from atelier.service.handlers.context import Service
+from atelier.service.incoming import Incoming
+from atelier.service.serving import Plan, _Idle, assemble
+from atelier.service.store import Outcome
+from atelier.storage import BlobStore, FilesystemBlobs, RunPaths
+from atelier.storage.objects import ObjectBlobs
+from atelier.storage.paths import upload_key
+from atelier.testing.samples import claimed, due_now, running
+from tests.service_driver import SETTINGS
+
+RUN = "r-aaaaaaaaaa"
+KEY = RunPaths(RUN).artifact(1, "a/model.pt")
+LOST = Outcome(AttemptState.LOST, Reason.AGENT_LOST)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def report(path: str, data: bytes, kind: str = "saved") -> FileReport:
+    fields = {"path": path, "size_bytes": len(data), "sha256": digest(data), "kind": kind}
+    return FileReport.model_validate(fields)
+
+
+# -- what is sent, and taken --------------------------------------------------------------------------------------
+@pytest.fixture(params=["folder", "objects"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return FilesystemBlobs(tmp_path / "blobs") if request.param == "folder" else ObjectBlobs(f"memory://{uuid.uuid4()}")
+
+
+def sent(blobs: BlobStore, data: bytes) -> Incoming:
+    """An attempt's folder in which something was sent for the key."""
+    incoming = Incoming(blobs)
+    incoming.url(RUN, 1, KEY)
+    name = hashlib.sha256(KEY.encode()).hexdigest()[:32]
+    blobs.write(f"{RunPaths(RUN).incoming(1)}/{name}", data)
+    assert incoming.has(RUN, 1, KEY)
+    return incoming
+
+
+def test_what_is_sent_is_taken_once(blobs: BlobStore) -> None:
+    incoming = sent(blobs, b"whole")
+    for _ in range(2):  # the answer was lost, and the agent tells again
+        incoming.take(RUN, 1, KEY, size_bytes=5, sha256=digest(b"whole"))
+        incoming.done(RUN, 1, KEY)
+        assert [*blobs.keys(RunPaths(RUN).root)] == [KEY]
+    assert blobs.read(KEY) == b"whole"
+
+
+def test_what_is_torn_is_not_taken(blobs: BlobStore) -> None:
+    incoming = sent(blobs, b"who")
+    blobs.write(KEY, b"other")
+    with pytest.raises(RefusedInput) as caught:
+        incoming.take(RUN, 1, KEY, size_bytes=5, sha256=digest(b"whole"))
+    assert caught.value.code == "torn_upload"
+    assert blobs.read(KEY) == b"other"
+
+
+def test_what_others_trust_is_read_before_it_is_taken(blobs: BlobStore) -> None:
+    """Of the right size and not of its name's content: the next run that asked for it would have got it."""
+    incoming = sent(blobs, b"wrong")
+    with pytest.raises(RefusedInput) as caught:
+        incoming.take_checked(RUN, 1, KEY, size_bytes=5, sha256=digest(b"whole"))
+    assert caught.value.code == "torn_upload"
+    assert not blobs.exists(KEY)
+    assert not incoming.has(RUN, 1, KEY)
+
+
+def test_what_nobody_took_goes_with_the_attempt(blobs: BlobStore) -> None:
+    incoming = sent(blobs, b"whole")
+    for _ in range(2):
+        incoming.close(RUN, 1)
+    assert [*blobs.keys(RunPaths(RUN).root)] == []
+
+
+def test_a_url_of_a_closed_attempt_leads_nowhere(tmp_path: Path) -> None:
+    blobs = FilesystemBlobs(tmp_path / "blobs")
+    incoming = Incoming(blobs)
+    url = incoming.url(RUN, 1, KEY)
+    incoming.close(RUN, 1)
+    (tmp_path / "file").write_bytes(b"late")
+    with pytest.raises(Unreachable):
+        send(tmp_path / "file", url)
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+# -- the service's side -------------------------------------------------------------------------------------------
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The parts of a service, none of which goes by itself."""
+    (tmp_path / "atelier.yaml").write_text(SETTINGS)
+    made = assemble(Plan(tmp_path), tmp_path / "service.sock", "token", _Idle(time.monotonic()))
+    yield made
+    made.store.close()
+
+
+def agent(service: Service) -> AgentCaller:
+    claim = running(service.store, retries=3)
+    return AgentCaller(claim.run_id, claim.n, "ann#1", "ann#1", 1.0, 2**30)
+
+
+def put(service: Service, url: str | None, data: bytes, folder: Path) -> None:
+    """Send bytes as an agent does."""
+    assert url is not None
+    source = folder / uuid.uuid4().hex
+    source.write_bytes(data)
+    send(source, url)
+
+
+def test_a_poisoned_upload_reaches_no_model(service: Service, tmp_path: Path) -> None:
+    """A file that changed between its hash and its upload has the hash of another content."""
+    caller, data = agent(service), b'{"a": 1}'
+    file = ModelFile(path="model.json", size_bytes=len(data), sha256=digest(data))
+    put(service, service.attempts.place_upload(caller, file), b'{"a": 2}', tmp_path)
+    with pytest.raises(RefusedInput) as caught:
+        service.attempts.publish(caller, "digits", {}, [file])
+    assert caught.value.code == "torn_upload"
+    assert not service.blobs.exists(upload_key(caller.owner, file.sha256))
+    assert service.store.models.names(caller.owner) == []
+    put(service, service.attempts.place_upload(caller, file), data, tmp_path)
+    version = service.attempts.publish(caller, "digits", {}, [file])
+    assert service.blobs.read(service.models.file_key(version, "model.json")) == data
+    assert service.attempts.publish(caller, "digits", {}, [file]).version == version.version
+
+
+def test_an_old_url_overwrites_no_upload(service: Service, tmp_path: Path) -> None:
+    """Two attempts send the same content; the second one's is checked, and the first one's comes too late."""
+    old, data = agent(service), b'{"a": 1}'
+    file = ModelFile(path="model.json", size_bytes=len(data), sha256=digest(data))
+    url = service.attempts.place_upload(old, file)
+    service.attempts.end(Key(old.run_id, old.n), LOST)
+    due_now(service.store, old.run_id)
+    claim = claimed(service.store)
+    new = AgentCaller(claim.run_id, claim.n, "ann#1", "ann#1", 1.0, 2**30)
+    put(service, service.attempts.place_upload(new, file), data, tmp_path)
+    version = service.attempts.publish(new, "digits", {}, [file])
+    with pytest.raises(Unreachable):
+        put(service, url, b'{"a": 2}', tmp_path)
+    assert service.blobs.read(upload_key(new.owner, file.sha256)) == data
+    assert service.blobs.read(service.models.file_key(version, "model.json")) == data
+
+
+def test_the_notebook_is_that_of_the_newest_attempt(service: Service, tmp_path: Path) -> None:
+    old = agent(service)
+    file = report("train.ipynb", b"of 1", "notebook")
+    put(service, service.attempts.place(old, file), b"of 1", tmp_path)
+    service.attempts.keep(old, file)
+    late = report("train.ipynb", b"late", "notebook")
+    url = service.attempts.place(old, late)
+    service.attempts.end(Key(old.run_id, old.n), LOST)
+    due_now(service.store, old.run_id)
+    claim = claimed(service.store)
+    new = AgentCaller(claim.run_id, claim.n, "ann#1", "ann#1", 1.0, 2**30)
+    newest = report("train.ipynb", b"of 2", "notebook")
+    put(service, service.attempts.place(new, newest), b"of 2", tmp_path)
+    service.attempts.keep(new, newest)
+    with pytest.raises(Unreachable):
+        put(service, url, b"late", tmp_path)
+    with pytest.raises(Conflict):
+        service.attempts.keep(old, late)
+    assert service.blobs.read(RunPaths(new.run_id).notebook) == b"of 2"
+    assert service.store.artifacts.get(new.run_id, "train.ipynb").attempt == new.n
+
+
+def test_an_end_leaves_nothing_that_was_sent(service: Service, tmp_path: Path) -> None:
+    caller, kept, torn = agent(service), report("kept.txt", b"kept"), report("lost.txt", b"never told of")
+    for file, data in ((kept, b"kept"), (torn, b"never told of")):
+        put(service, service.attempts.place(caller, file), data, tmp_path)
+    service.attempts.keep(caller, kept)
+    run = service.attempts.finish(caller, FinishReport(state=AttemptState.SUCCEEDED))
+    left = {key.rpartition("/")[2] for key in service.blobs.keys(RunPaths(run.id).root)}
+    assert left == {"run.json", "log.txt", "metrics.jsonl", "result.json", "kept.txt"}
+    assert service.blobs.read(artifact_key(run.id, 1, kept)) == b"kept"
+
+
+# -- the fence ----------------------------------------------------------------------------------------------------
+def test_no_attempt_ends_while_something_of_it_is_written(service: Service) -> None:
+    caller = agent(service)
+    writing, may_go_on = threading.Event(), threading.Event()
+    append = service.streams.append
+
+    def slow(*of: object) -> object:
+        writing.set()
+        assert may_go_on.wait(20)
+        return append(*of)  # type: ignore[arg-type]
+
+    service.streams.append = slow  # type: ignore[method-assign, assignment]
+    with ThreadPoolExecutor(2) as pool:
+        appended = pool.submit(service.attempts.append, caller, "log", 0, b"last words")
+        assert writing.wait(20)
+        ended = pool.submit(service.attempts.end, Key(caller.run_id, caller.n), LOST)
+        time.sleep(0.2)
+        assert not ended.done(), "it ended while its log was being written"
+        may_go_on.set()
+        assert appended.result(20) == 10
+        assert ended.result(20).attempts[0].log_size_bytes == 10
+    assert service.blobs.read(RunPaths(caller.run_id).whole(1, "log")) == b"last words"
+    with pytest.raises(Conflict) as caught:
+        service.attempts.append(caller, "log", 10, b"and more")
+    assert caught.value.code == "stale_attempt"
+    assert not [key for key in service.blobs.keys(RunPaths(caller.run_id).root) if "/log/" in key]
+
+
+def test_a_fence_parts_one_run_only() -> None:
+    fence, inside = Fence(), threading.Event()
+
+    def hold(run_id: str) -> bool:
+        with fence.hold(run_id), fence.hold(run_id):  # who holds it may take it again
+            return inside.is_set()
+
+    with ThreadPoolExecutor(2) as pool:
+        with fence.hold("r-1"):
+            waiting = pool.submit(hold, "r-1")
+            assert pool.submit(hold, "r-2").result(20) is False
+            inside.set()
+        assert waiting.result(20), "it went in while another one was there"
