@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
 from atelier.storage import BlobStore, RunPaths
 
@@ -41,6 +42,7 @@ class Incoming:
         sent = _sent(run_id, n, key)
         if self._has(sent, size_bytes):
             self.blobs.copy(sent, key)
+            crash_point("service.take.copied")
         elif not self._has(key, size_bytes) or self.sha256(key) != sha256:
             raise RefusedInput("torn_upload", "A file was not stored whole.", hint="Send it again.")
 
@@ -59,12 +61,14 @@ class Incoming:
     def done(self, run_id: str, n: int, key: str) -> None:
         """Let the sent copy of what was taken go."""
         self.blobs.delete(_sent(run_id, n, key))
+        crash_point("service.take.done")
 
     def close(self, run_id: str, n: int) -> None:
         """Let all go that an attempt has sent and nobody took; what it sends from now on leads nowhere."""
         for _ in range(_TRIES):
             with contextlib.suppress(OSError):  # it begins another file at this moment
                 self.blobs.delete(RunPaths(run_id).incoming(n))
+                crash_point("service.take.closed")
                 return
 
     def sha256(self, key: str) -> str:

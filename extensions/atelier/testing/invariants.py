@@ -234,14 +234,14 @@ def reasons_are_told(home: Snapshot) -> Iterator[str]:
 
 
 def blobs_have_owners(home: Snapshot) -> Iterator[str]:
-    """No blob is there that no row tells of, and no half-written one."""
+    """No blob is there that no row tells of."""
     owned = {file.key for file in told_files(home)}
     going_on = {home.paths(row.id).root for row in home.tables["removed_runs"] if row.swept_at is None}
     for run in home.runs:
         paths = home.paths(run.id)
         owned |= {paths.record, paths.bundle, paths.lock, paths.notebook}
         for row in home.attempts(run.id):
-            owned |= {paths.result(row.n), *(paths.whole(row.n, stream) for stream in ("log", "metrics"))}
+            owned |= {paths.result(row.n), paths.whole(row.n, "log"), paths.whole(row.n, "metrics")}
         if not RunState(run.state).is_final:
             going_on.add(paths.root)
     for key in home.keys:
