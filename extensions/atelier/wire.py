@@ -40,6 +40,8 @@ _SPECIAL_STATUS = {
     "too_large": 413,
     "bad_page_token": 400,
     "disk_full": 507,
+    "database_locked": 503,
+    "database_unusable": 503,
 }
 _BY_STATUS = {status: kind for kind, status in STATUS.items()} | {
     400: RefusedInput,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.service.serving import Plan, serve
+from atelier.service.troubles import home_trouble
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,9 +34,18 @@ def main(argv: list[str] | None = None) -> int:
             serve(Plan(home=options.home.absolute(), port=options.port, embedded=options.embedded, hub=options.hub))
         )
     except AtelierError as problem:
-        print(f"error[{problem.code}]: {problem}", file=sys.stderr)
-        return problem.exit_code
+        return _refused(problem)
+    except OSError as problem:
+        told = home_trouble(problem, options.home)
+        if told is None:
+            raise
+        return _refused(told)
     return 0
+
+
+def _refused(problem: AtelierError) -> int:
+    print(f"error[{problem.code}]: {problem}", file=sys.stderr)
+    return problem.exit_code
 
 
 if __name__ == "__main__":

@@ -185,8 +185,9 @@ async def _readyz(request: Request) -> Response:
     except (OSError, DatabaseError) as problem:
         return await _trouble(request, problem)
     full = await asyncio.to_thread(disk_full, service.store, service.blobs)
-    if full is not None:
-        return JSONResponse(error_body(full), status_code=503)
+    for trouble in (service.store.database.damage, full):
+        if trouble is not None:
+            return JSONResponse(error_body(trouble), status_code=503)
     return PlainTextResponse("ok")
 
 

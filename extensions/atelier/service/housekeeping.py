@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from atelier.crash_points import crash_point
 from atelier.local.layers import clear_unused
-from atelier.quantities import utcnow
+from atelier.quantities import format_duration, utcnow
 from atelier.records import RunState
 from atelier.service.manager import RunManager
 from atelier.service.retention import Expiry
@@ -29,6 +30,7 @@ LAYER_AGE_S = 30 * 24 * 3600.0
 """A layer of requirements that no run has begun with for so long is made again when one asks for it."""
 
 PAUSE_S = 3600.0
+CLOCK_GRACE = timedelta(minutes=1)
 
 
 def is_uploaded(blobs: BlobStore, key: str) -> bool:
@@ -55,6 +57,7 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Go on until cancelled."""
+        await self._apart(self.look_through)
         while True:
             await self._apart(self.expiry.apply)
             await self._apart(self.clear_removed)
@@ -64,10 +67,24 @@ class Housekeeper:
             await asyncio.sleep(PAUSE_S)
 
     async def _apart(self, work: Callable[[], object]) -> None:
+        if self.store.database.damage is not None:
+            return
         try:
             await asyncio.to_thread(work)
         except Exception:
             log.exception("%s failed; the next time it tries again.", work.__name__)
+
+    def look_through(self) -> None:
+        """Look for damage where the last service did not end by itself; and at the clock."""
+        if self.store.database.was_left_open:
+            self.store.database.look_through()
+        ahead = self.store.keeping.newest_moment() - utcnow()
+        if ahead > CLOCK_GRACE:
+            log.warning(
+                "The clock of this computer went back: something is noted at a moment that comes in %s. "
+                "Times of runs will not fit together until then.",
+                format_duration(ahead.total_seconds()),
+            )
 
     def clear_removed(self) -> None:
         """Remove, once for each removed run, what a crash or somebody who wrote meanwhile has left in its folder."""

@@ -25,6 +25,6 @@ def refuse_orphaned(blobs: BlobStore, url: str) -> None:
             raise Conflict(
                 "database_empty",
                 f"The database {database} is new or empty, but the blob store holds {kind} of another one ({key} …).",
-                hint="Put a backup of the database in its place. To begin with nothing instead, move 'runs' and "
-                "'models' out of the blob store.",
+                hint="Put a backup in its place: 'atelier restore FOLDER --replace'. To begin with nothing, move "
+                "'runs' and 'models' out of the blob store.",
             )

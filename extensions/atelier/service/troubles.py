@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from sqlalchemy.exc import DatabaseError
 
 from atelier.errors import AtelierError, InternalError
+from atelier.local.disk import is_full
 from atelier.quantities import format_bytes
 from atelier.service.store import Store, is_disk_full
-from atelier.service.store.database import database_damage
+from atelier.service.store.database import database_trouble
 from atelier.storage import BlobStore, FilesystemBlobs
 
 FULL_BYTES = 256 << 10
@@ -22,7 +24,7 @@ def trouble_of(problem: BaseException, store: Store, blobs: BlobStore) -> Atelie
     """The error to answer instead of a defect; None for what is one."""
     if is_disk_full(problem):
         return disk_full(store, blobs) or _unknown_full(problem)
-    return database_damage(problem, store.database.url) if isinstance(problem, DatabaseError) else None
+    return database_trouble(problem, store.database.url) if isinstance(problem, DatabaseError) else None
 
 
 def disk_full(store: Store, blobs: BlobStore) -> AtelierError | None:
@@ -31,6 +33,18 @@ def disk_full(store: Store, blobs: BlobStore) -> AtelierError | None:
         free = shutil.disk_usage(folder).free
         if free < FULL_BYTES:
             return _full(f"The disk of the run service is full: {format_bytes(free)} are free at {folder}.")
+    return None
+
+
+def home_trouble(problem: OSError, home: Path) -> AtelierError | None:
+    """Says why a service can't begin over a home; None for what is a defect."""
+    place = problem.filename if isinstance(problem.filename, str) else home
+    if is_full(problem):
+        return _full(f"The disk of {place} is full.")
+    if problem.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        why = "it lies on a read-only disk" if problem.errno == errno.EROFS else "permission denied"
+        hint = "Make it writable, or set ATELIER_HOME to a folder of yours."
+        return InternalError("home_not_writable", f"{place} can't be written: {why}.", hint=hint)
     return None
 
 

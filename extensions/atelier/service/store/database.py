@@ -10,16 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from atelier.errors import InternalError, RefusedInput
+from atelier.service.store.locks import lock_holders
 from atelier.service.store.schema import counters
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "sshfs"}
 )
 
-_FIRST_LOG_S = 30.0
+PATIENCE_S = 20.0
+"""How long another one's lock is waited for: shorter than a client waits for a service that it has started."""
+
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_OUT_OF_REACH = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL}
+)
 
 _MIGRATION = 0x61746C6572
 """PostgreSQL's number of the lock under which the schema is made."""
@@ -39,7 +47,12 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.folder = _folder_of(url) if self.is_sqlite else None
         """Where its file lies; None when it has none here."""
+        self.was_left_open = self.is_sqlite and _has_log(url)
+        """Whether whoever had the file last did not close it: it was killed, or the power went."""
+        self.damage: InternalError | None = None
+        """What is said of damage to the file, once it was met; from then on nothing is written."""
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        event.listen(self.engine, "handle_error", self._note_damage)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -63,8 +76,24 @@ class Database:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        if self.damage is not None:
+            raise InternalError(self.damage.code, self.damage.message, hint=self.damage.hint)
         with self.engine.connect().execution_options(atelier_write=True) as connection, connection.begin():
             yield connection
+
+    def look_through(self) -> None:
+        """Have SQLite look at every page of its file; what is wrong is `damage` then. A second for some 100 MB."""
+        if not self.is_sqlite:
+            return
+        with self.read() as connection:
+            words = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if words != "ok":
+            self.damage = _damaged(self.url, words)
+
+    def _note_damage(self, context: ExceptionContext) -> None:
+        problem = context.sqlalchemy_exception
+        if isinstance(problem, DatabaseError) and self.damage is None:
+            self.damage = database_damage(problem, self.url)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -85,10 +114,18 @@ def _sqlite(url: str) -> Engine:
     folder = _folder_of(url)
     if folder is not None:
         refuse_network_disk(folder)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _has_log(url: str) -> bool:
+    """Whether a write-ahead log with something in it lies beside the file; who closes it last removes that."""
+    try:
+        return Path(f"{make_url(url).database}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _folder_of(url: str) -> Path | None:
@@ -99,14 +136,14 @@ def _folder_of(url: str) -> Path | None:
 def _set_pragmas(connection: Any, record: object) -> None:
     connection.isolation_level = None
     # FULL: what was acknowledged to an agent, who then forgets it, must survive a loss of power.
-    for pragma in ("busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={PATIENCE_S * 1000:.0f}", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
     _keep_a_log(connection)
 
 
 def _keep_a_log(connection: Any) -> None:
     """Have a write-ahead log; SQLite waits for nobody who makes the first one at the same time."""
-    deadline = time.monotonic() + _FIRST_LOG_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -160,12 +197,40 @@ def database_damage(problem: DatabaseError, url: str) -> InternalError | None:
     """Says that the file of a database is damaged, when that is what an error tells."""
     if getattr(problem.orig, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return None
+    return _damaged(url, str(problem.orig))
+
+
+def _damaged(url: str, words: str) -> InternalError:
     path = make_url(url).database
     return InternalError(
         "database_damaged",
-        f"The database file {path} is damaged (SQLite: {problem.orig}).",
-        hint=f"Stop the service, move the file and what begins with its name ({path}-wal …) away, and put a backup in "
-        "its place. To begin with no runs and models instead, move those in the blob store away as well.",
+        f"The database file {path} is damaged (SQLite: {words}).",
+        hint="Stop the service; 'atelier restore FOLDER --replace' puts a backup in its place. To begin with no runs "
+        f"and models instead, move the file, what begins with its name ({path}-wal …) and the blobs away.",
+    )
+
+
+def database_trouble(problem: DatabaseError, url: str) -> InternalError | None:
+    """Says what is the matter with a database that does not do what was asked; None for what is a defect of ours."""
+    code = getattr(problem.orig, "sqlite_errorcode", None)
+    if code is None:
+        return _unusable(problem, url) if isinstance(problem, OperationalError) else None
+    if code & 0xFF in _LOCKED:
+        path = Path(str(make_url(url).database))
+        holders = " and ".join(lock_holders(path)) or "another program"
+        return InternalError(
+            "database_locked",
+            f"The database {path} is locked by {holders}.",
+            hint="End that program, or wait until it is done; nothing was changed, and nothing is lost.",
+        )
+    return database_damage(problem, url) or (_unusable(problem, url) if code & 0xFF in _OUT_OF_REACH else None)
+
+
+def _unusable(problem: DatabaseError, url: str) -> InternalError:
+    return InternalError(
+        "database_unusable",
+        f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",
+        hint="Check that the disk has room and is writable, then run 'atelier doctor'.",
     )
 
 
@@ -175,11 +240,4 @@ def told_database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except DatabaseError as problem:
-        damage = database_damage(problem, url)
-        if damage is not None:
-            raise damage from problem
-        raise InternalError(
-            "database_unusable",
-            f"The database {make_url(url).render_as_string(hide_password=True)} can't be used: {problem.orig}",
-            hint="Check that the disk has room and is writable, then run 'atelier doctor'.",
-        ) from problem
+        raise database_trouble(problem, url) or _unusable(problem, url) from problem

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from atelier.quantities import utcnow
 from atelier.records import FINAL_STATES
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.lifecycle import run_row, unknown_run
 from atelier.service.store.removals import forget
-from atelier.service.store.schema import models, runs
+from atelier.service.store.schema import models, runs, transitions
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class KeepingStore:
             query = select(func.count(), func.sum(runs.c.kept_bytes)).where(_is_final())
             count, kept_bytes = connection.execute(query).one()
         return int(count), int(kept_bytes or 0)
+
+    def newest_moment(self) -> datetime:
+        """When a run moved last, as the clock of then had it; now, where none has."""
+        query = select(transitions.c.at).order_by(transitions.c.seq.desc()).limit(1)
+        with self._db.read() as connection:
+            return connection.execute(query).scalar() or utcnow()
 
     def removable(self, keep: int) -> list[Removable]:
         """Runs that may go, those that ended first to begin with; never the newest ``keep`` ended ones of an owner."""
