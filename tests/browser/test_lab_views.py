@@ -222,6 +222,7 @@ def test_views_come_back_without_kernel_and_without_trust(lab: Lab, page: Page, 
 @pytest.mark.parametrize("theme", THEMES)
 def test_names_and_values_of_lists_stand_side_by_side_in_an_output(lab: Lab, page: Page, theme: str) -> None:
     lab.open(page, "submit.ipynb", theme=theme)
+    command(page, "notebook:clear-all-cell-outputs")  # of the other theme: what is looked at would be replaced
     command(page, "notebook:run-all-cells")
     view = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(1).locator(".at-root")
     expect(state(view)).to_have_text("Done", timeout=90_000)
