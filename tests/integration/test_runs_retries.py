@@ -85,6 +85,19 @@ def test_retries_end(service: Service, tmp_path: Path) -> None:
     assert 0.9 < waited_s < 15
 
 
+@pytest.mark.parametrize(
+    ("retry_on", "tries"), [(["import_error", "killed"], 2), (["any"], 2), (["killed"], 1), (None, 1)]
+)
+def test_a_user_says_after_what_a_run_is_tried_again(
+    service: Service, tmp_path: Path, retry_on: list[str] | None, tries: int
+) -> None:
+    work = write(tmp_path, train__py="import no_such_module")
+    asked = {} if retry_on is None else {"retry_on": retry_on}
+    run = service.finish(work, retries=1, **asked)
+    assert (run.state, run.reason) == ("failed", "import_error")
+    assert [attempt.reason for attempt in run.attempts] == ["import_error"] * tries
+
+
 def test_what_gives_its_place_away_goes_on(service: Service, tmp_path: Path) -> None:
     """An agent that is told to leave passes it on to code that asks, and the run comes again without retries."""
     work = write(

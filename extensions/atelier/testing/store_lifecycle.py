@@ -24,9 +24,9 @@ from atelier.records import (
     Reason,
     RunState,
 )
-from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token
+from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token, ordering
 from atelier.service.store.lifecycle import move, run_row
-from atelier.service.store.retries import JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
+from atelier.service.store.retries import FIRST_PAUSE_S, JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
 from atelier.service.store.schema import attempts, runs, transitions
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
 
@@ -209,6 +209,18 @@ class LifecycleSuite:
         due_now(store, run.id)
         claimed(store)
         assert store.runs.get(run.id).not_before is None
+
+    def test_a_pause_outlives_the_service(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        claim = running(store, retries=2)
+        run = store.runs.finish(claim.run_id, claim.n, BROKEN)
+        again = Store(store.database.url)
+        try:
+            assert again.runs.get(run.id) == run
+            assert again.queue.claim(Capacity(), Quota())[0] is None
+            monkeypatch.setattr(ordering, "utcnow", lambda: utcnow() + timedelta(seconds=2 * FIRST_PAUSE_S))
+            assert claimed(again).run_id == run.id
+        finally:
+            again.close()
 
     def test_a_pause_ends_when_the_clock_went_back(self, store: Store) -> None:
         """No pause is that long; else an hour that comes twice would cost an hour."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, insert, select, update
 
 from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
-from atelier.records import RunState
+from atelier.records import RunState, new_run_id
 from atelier.service.store import Capacity, Claim, Quota, Store
 from atelier.service.store.schema import runs
+from atelier.service.store.workqueue import MOST_TOLD
 from atelier.testing.samples import BROKEN, DONE, claimed, created, due_now, finished, queued, running
 
 HOUR = timedelta(hours=1)
@@ -32,6 +35,30 @@ def waits_since(store: Store, run_id: str, age: timedelta) -> None:
     with store.database.write() as connection:
         this = update(runs).where(runs.c.id == run_id)
         connection.execute(this.values(queued_at=utcnow() - age, turn_at=utcnow() - age))
+
+
+def multiply(store: Store, run_id: str, copies: int) -> None:
+    """More waiting runs like that one, each a moment later."""
+    with store.database.write() as connection:
+        row = dict(connection.execute(select(runs).where(runs.c.id == run_id)).mappings().one())
+        moments = (row["turn_at"] + timedelta(microseconds=n) for n in range(1, copies + 1))
+        rows = [row | {"id": new_run_id(), "turn_at": moment, "queued_at": moment} for moment in moments]
+        connection.execute(insert(runs), rows)
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """What is asked of the database meanwhile."""
+    seen: list[str] = []
+
+    def note(*of: Any) -> None:
+        seen.append(of[2])
+
+    event.listen(store.database.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(store.database.engine, "before_cursor_execute", note)
 
 
 def drained(store: Store) -> list[str]:
@@ -166,6 +193,33 @@ class OrderSuite:
         due_now(store, claim.run_id)
         between = queued(store, "ann#1")
         assert line(store) == [claim.run_id, between]
+
+    # -- many -----------------------------------------------------------------------------------------------------
+    def test_many_that_wait_cost_no_more_statements(self, store: Store) -> None:
+        """Whatever is asked of the queue, the number of queries doesn't grow with it."""
+        first = [queued(store, owner, gpus=1) for owner in ("ann#1", "bob#1")]
+        counts = []
+        for copies in (30, 600):
+            multiply(store, first[0], copies)
+            with statements(store) as seen:
+                nothing, waits = store.queue.claim(Capacity(), Quota())
+                assert nothing is None
+                assert len(waits) == min(MOST_TOLD, len(store.queue.first(1000)))
+                store.runs.page("ann#1", states=(RunState.QUEUED,), limit=50, before=None)
+                store.queue.first(100)
+                store.order.first(first[0])
+                store.order.last(first[0])
+            counts.append(len(seen))
+        assert counts[0] == counts[1] < 40
+
+    def test_a_crowd_at_its_owners_limit_is_not_looked_through(self, store: Store) -> None:
+        one = queued(store)
+        multiply(store, one, 700)
+        claimed(store, Capacity(), Quota(runs=1))
+        other = queued(store, "bob#1", priority=-100)
+        assert claimed(store, Capacity(), Quota(runs=1)).run_id == other
+        nothing, waits = store.queue.claim(Capacity(), Quota(runs=1))
+        assert (nothing, len(waits)) == (None, MOST_TOLD)
 
     # -- moves ----------------------------------------------------------------------------------------------------
     def test_ones_own_runs_exchange_their_turns(self, store: Store) -> None:
