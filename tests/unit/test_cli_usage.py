@@ -30,7 +30,7 @@ COMMANDS = {command.prog: command for command in _commands(build_parser())}
 
 
 def test_every_command_of_the_surface_is_there() -> None:
-    names = "up doctor submit runs show logs cancel move fetch rm export".split()
+    names = "up doctor backup restore submit runs show logs cancel move fetch pin rm export".split()
     wanted = [f"atelier {name}" for name in names]
     wanted += [f"atelier data {name}" for name in ("ls", "preview")]
     wanted += [f"atelier models {name}" for name in "ls show alias fetch rm".split()]

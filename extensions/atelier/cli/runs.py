@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from atelier.cli.connection import client_of
 from atelier.cli.output import STATE_COLOURS, Output
 from atelier.client import Client
+from atelier.display.evidence import attempt_rows, facts, is_explained, noticed
 from atelier.display.text import ago, clean, lasted, run_progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
@@ -91,8 +92,11 @@ def show_record(record: Mapping[str, Any], output: Output) -> None:
     for text in (record["message"], record["hint"]):
         if text:
             output.say(f"  {text}")
-    output.facts(_facts(record))
-    for text in dict.fromkeys([*record["source"]["warnings"], *record["warnings"]]):
+    output.facts(_facts(record) | _evidence(record))
+    if tries := attempt_rows(record):
+        output.say()
+        output.table(["attempt", "state", "started", "took", "why it ended"], tries, empty="")
+    for text in noticed(record):
         output.say(f"  {output.paint('warning', 'yellow')}  {text}")
     error = record["attempts"][-1]["error"] if record["attempts"] else None
     if error:
@@ -117,11 +121,24 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "progress": run_progress_text(record),
         "metrics": ", ".join(f"{name} {_number(value)}" for name, value in record["metrics"].items()),
         "uses": _usage(usage) if record["state"] == "running" else "",
-        "attempts": f"{len(attempts)} of {spec['retries'] + 1}" if len(attempts) > 1 or spec["retries"] else "",
+        "attempts": _tries(attempts, spec["retries"]),
         "files": f"{record['artifacts']} (atelier fetch {record['id']})" if record["artifacts"] else "",
         "code": _code(record["source"]),
         "kept": "pinned" if record.get("pinned") else "",
     }
+
+
+def _tries(attempts: Sequence[Mapping[str, Any]], retries: int) -> str:
+    """How many of those that a run may have; one that gave its place away costs none."""
+    gave_way = sum(1 for attempt in attempts if attempt["state"] == "preempted")
+    words = f"{len(attempts) - gave_way} of {retries + 1}" + (f", and {gave_way} preempted" if gave_way else "")
+    return words if len(attempts) > 1 or retries else ""
+
+
+def _evidence(record: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of how it ended or where it goes on, and is not told elsewhere."""
+    told = {"In the queue", "Priority", "Next attempt", "Where"}
+    return {name.lower(): value for name, value in facts(record) if name not in told} if is_explained(record) else {}
 
 
 def _number(value: float | None) -> str:
