@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from atelier.errors import RefusedInput
 from atelier.works.parameters import Parameter, ParameterType, literal_of, type_of
 
 _TYPES: dict[str, ParameterType] = {"int": "int", "float": "float", "str": "str", "Path": "str"}
 _FLAGS: dict[str, bool] = {"store_true": False, "store_false": True}
 _IGNORED = frozenset({"help", "version"})
+_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
+"""What argparse takes for a negative number, as it has it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def script_arguments(tree: ast.Module, params: Mapping[str, Any]) -> list[str]:
     for name, argument in known.items():
         if not argument.option and params.get(name) is not None:
             positional += _texts(argument, params[name])
-    if any(text.startswith("-") for text in positional):
+    takes_all = any(known[name].many and known[name].option for name in params if name in known)
+    if positional and (takes_all or any(text.startswith("-") for text in positional)):
         positional = ["--", *positional]
     return options + positional
 
@@ -66,13 +71,34 @@ def _written(argument: _Argument, value: Any) -> list[str]:
     if action == "count":
         return [option] * int(value)
     if argument.many or action == "extend":
-        return [option, *_texts(argument, value)]
+        return _written_many(option, _texts(argument, value))
     return [f"{option}={text}" for text in _texts(argument, value)]
+
+
+def _written_many(option: str, texts: list[str]) -> list[str]:
+    """An option with several values; argparse takes one that begins with a dash for an option, but behind ``=``."""
+    dashed = [text for text in texts if text.startswith("-") and not _NUMBER.fullmatch(text)]
+    if not dashed:
+        return [option, *texts]
+    if len(texts) == 1:
+        return [f"{option}={texts[0]}"]
+    raise _bad_argument(
+        f"{option} can't be given {dashed[0][:80]!r} among others: argparse would take it for an option."
+    )
+
+
+def _bad_argument(words: str) -> RefusedInput:
+    return RefusedInput(
+        "bad_argument", words, hint="Give another value, or have the script read its values from a file."
+    )
 
 
 def _texts(argument: _Argument, value: Any) -> list[str]:
     is_list = isinstance(value, list) and (argument.many or argument.action in {"append", "extend"})
-    return [_text(item) for item in value] if is_list else [_text(value)]
+    texts = [_text(item) for item in value] if is_list else [_text(value)]
+    if "--" in texts:  # of which Python before 3.13 makes an empty list
+        raise _bad_argument(f"{argument.parameter.name!r} can't be '--': argparse loses it.")
+    return texts
 
 
 def _text(value: Any) -> str:
@@ -140,7 +166,8 @@ def _action(call: ast.Call) -> str:
 
 def _plain_parameter(call: ast.Call, name: str) -> Parameter:
     default = _literal(call, "default")
-    choices = _literal(call, "choices")
+    said = _literal(call, "choices")
+    choices = tuple(said) if isinstance(said, list | dict) else ()  # of anything else nothing is known
     node = _keyword(call, "type")
     kind: ParameterType = "any"
     if node is None:
@@ -148,9 +175,7 @@ def _plain_parameter(call: ast.Call, name: str) -> Parameter:
     elif isinstance(node, ast.Name | ast.Attribute):
         kind = _TYPES.get(node.attr if isinstance(node, ast.Attribute) else node.id, "any")
     words = _literal(call, "help")
-    return Parameter(
-        name, kind, default, False, words if isinstance(words, str) else "", tuple(choices) if choices else None
-    )
+    return Parameter(name, kind, default, False, words if isinstance(words, str) else "", choices or None)
 
 
 def _shaped(parameter: Parameter, action: str, many: bool) -> Parameter:

@@ -22,14 +22,7 @@ from atelier.works.parameters import (
     parameters_source,
     value_from_text,
 )
-from atelier.works.sources import (
-    Cell,
-    comments,
-    empty_work,
-    notebook_cells,
-    parse_cell,
-    parse_file,
-)
+from atelier.works.sources import Cell, comments, empty_work, notebook_cells, parse_cell, parse_file
 
 __all__ = [
     "FoundWork",
@@ -175,10 +168,12 @@ def module_file(read: Read, module: str, *, run: bool = False) -> str | None:
 
 
 def check_work(read: Read, work: Work, params: Mapping[str, Any]) -> tuple[Parameter, ...] | None:
-    """`inspect_work`, then `check_params`; returns the parameters. ``bad_folder``: it can't be run in its folder."""
+    """`inspect_work`, then `check_params`; returns the parameters. Also raises ``bad_folder`` and ``bad_argument``."""
     parameters = inspect_work(read, work)
     check_params(parameters, params, notebook=work.kind is WorkKind.NOTEBOOK)
     _check_folder(read, work)
+    if work.kind in {WorkKind.SCRIPT, WorkKind.MODULE}:
+        script_argv(read, work, params)
     return parameters
 
 

@@ -364,7 +364,7 @@ def value_from_text(text: str, kind: ParameterType = "any") -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(plain)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
         return float(value) if kind == "float" and type(value) is int else value
     return text
