@@ -44,7 +44,18 @@ def _iso_z(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-Moment = Annotated[datetime, AfterValidator(_aware), PlainSerializer(_iso_z, return_type=str, when_used="json")]
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError("it is to be a time, as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_no_number),
+    AfterValidator(_aware),
+    PlainSerializer(_iso_z, return_type=str, when_used="json"),
+]
 
 
 def _number(value: Any) -> Any:
@@ -58,6 +69,8 @@ Whole = Annotated[int, BeforeValidator(_number)]
 
 Real = Annotated[float, BeforeValidator(_number)]
 """A number as JSON has it."""
+
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
 
 class Record(BaseModel):
@@ -154,9 +167,9 @@ class RunSpec(Record):
         description="reasons after which it is tried again, or 'any'",
     )
     priority: Whole = Field(default=0, ge=-100, le=100, description="orders its owner's own runs; higher goes first")
-    timeout_s: Real | None = Field(default=None, gt=0)
-    queue_timeout_s: Real | None = Field(default=None, gt=0)
-    stall_timeout_s: Real | None = Field(default=None, gt=0)
+    timeout_s: Positive | None = None
+    queue_timeout_s: Positive | None = None
+    stall_timeout_s: Positive | None = None
     name: str | None = Field(default=None, max_length=200)
     project: str | None = Field(default=None, max_length=200)
     data: list[str] = Field(default_factory=list, max_length=100)
@@ -181,9 +194,9 @@ class ErrorReport(Record):
     kind: str
     message: str
     traceback: str
-    cell: int | None = Field(default=None, description="index of the notebook cell, counted from 1 over code cells")
+    cell: Whole | None = Field(default=None, description="index of the notebook cell, counted from 1 over code cells")
     file: str | None = None
-    line: int | None = None
+    line: Whole | None = None
 
 
 class Environment(Record):
