@@ -10,6 +10,17 @@ import pytest
 from tests.service_driver import left_behind
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A client whose service has just died leaves its socket to the garbage collector: httpcore closes it nowhere."""
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here waits for many starts of a service, as long as each may take."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_of_services() -> Iterator[None]:
     yield

@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from atelier.cli.output import Output
+from atelier.cli.runs import show_record
 from atelier.display.text import Rows, ago, clean, lasted, progress_text, run_progress_text, text_table, width
+from atelier.records import Attempt, AttemptState, Run, RunSpec, RunState, Work
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -87,3 +90,29 @@ def test_rows_show_themselves_escaped() -> None:
     assert rows._repr_html_().count("&lt;b&gt;&amp;") == 1
     assert repr(rows) == "name\n<b>&"
     assert repr(Rows([], {"name": str}, empty="nothing")) == "nothing"
+
+
+def test_a_run_is_shown_with_its_sentence_the_evidence_and_each_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    first = Attempt(
+        n=1, state=AttemptState.LOST, message="Its agent died.", exit_code=-9, created_at=NOW, started_at=NOW,
+        ended_at=NOW,
+    )  # fmt: skip
+    last = first.model_copy(update={"n": 2, "state": AttemptState.FAILED, "message": "It was killed."})
+    run = Run(
+        id="r-abcdefgh27", owner="ann", project="ann", name="digits", state=RunState.FAILED, image="pytorch",
+        spec=RunSpec(work=Work(kind="script", target="train.py"), bundle="0" * 64), machine="cpu-small",
+        created_at=NOW, started_at=NOW, ended_at=NOW, attempts=[first, last], message="It was killed.",
+        hint="Submit again.", checkpoint_step=3, warnings=["It opens /data."],
+    )  # fmt: skip
+    show_record(run.model_dump(mode="json"), Output(as_json=False))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == ["r-abcdefgh27 digits failed", "It was killed.", "Submit again."]
+    assert lines[-7:] == [
+        "newest checkpoint step 3",
+        "signal 9 (SIGKILL)",
+        "",
+        "attempt state started took why it ended",
+        "1 Lost 2026-05-04 12:00:00 UTC 0.0 s Its agent died.",
+        "2 Failed 2026-05-04 12:00:00 UTC 0.0 s It was killed.",
+        "warning It opens /data.",
+    ]

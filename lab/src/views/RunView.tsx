@@ -272,5 +272,6 @@ function countText(data: RunData, run: Run): string {
 
 function attemptText(run: Run): string {
   const last = run.attempts[run.attempts.length - 1];
-  return `attempt ${last?.n ?? run.attempts.length} of ${Math.max(run.spec.retries + 1, run.attempts.length)}`;
+  const free = run.attempts.filter(one => one.state === 'preempted').length; // those that gave way cost no retry
+  return `attempt ${last?.n ?? run.attempts.length} of ${Math.max(run.spec.retries + 1 + free, run.attempts.length)}`;
 }

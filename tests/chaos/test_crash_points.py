@@ -1,0 +1,200 @@
+"""A process is killed at each step of a run's life: the run ends once, truthfully, with all that it had told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from atelier.crash_points import POINTS
+from atelier.errors import NotFound
+from tests.chaos.mortal import Mortal, Row, mortal_over
+from tests.chaos.works import book, script
+from tests.service_driver import IMPATIENT, write
+
+FULL = os.environ.get("ATELIER_CHAOS") == "full"
+"""Whether each place has a run of its own; else a run goes through several, one after the other."""
+
+REMOVAL = [point for point in POINTS if point.startswith(("service.remove", "service.house"))]
+CANCEL = [point for point in POINTS if point.startswith("service.cancel")]
+EXPIRY = [point for point in POINTS if point.startswith("service.expire")]
+DELIVERY = [point for point in POINTS if point.startswith(("service.recover", "agent.deliver"))]
+LOSS = [point for point in POINTS if point.startswith(("service.aside", "service.lost"))]
+SWEEP = [point for point in POINTS if point.startswith("service.sweep")]
+MERGE = [point for point in POINTS if point.startswith("service.merge")]
+BOOK = [point for point in POINTS if point.startswith(("agent.cell", "agent.notebook"))]
+OTHERS = {*REMOVAL, *CANCEL, *EXPIRY, *DELIVERY, *LOSS, *SWEEP, *MERGE, *BOOK}
+SERVICE = [point for point in POINTS if point.startswith(("service", "storage")) and point not in OTHERS]
+AGENT = [point for point in POINTS if point.startswith(("agent", "recorder")) and point not in OTHERS]
+UNBEGUN = {"agent.lock.before"}
+"""An agent that dies here has not begun: it is started again."""
+
+SLEEP = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
+
+
+def parts(points: list[str], size: int) -> list[object]:
+    """The points in parts, of which each is walked with one run; in the full form each for itself."""
+    count = 1 if FULL else size
+    return [pytest.param(points[i : i + count], id=points[i]) for i in range(0, len(points), count)]
+
+
+def name_of(points: list[str]) -> str:
+    return f"killed at {points[0]}" + (f" … {points[-1]} ({len(points)} times)" if len(points) > 1 else "")
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Mortal]:
+    with mortal_over() as place:
+        yield place
+
+
+def all_reached(place: Mortal) -> None:
+    """A place that nobody came to would be one that nobody has tested."""
+    place.until(lambda: not place.left, "all places to be reached")
+
+
+def row(place: Mortal, run_id: str, fault: str) -> None:
+    """Note how a run ended of which there is nothing to compare."""
+    run = place.end(run_id)
+    Row.of(run, fault, "nothing to compare", place.began).keep()
+
+
+# -- a run from its submit to its record ---------------------------------------------------------------------------
+@pytest.mark.parametrize("points", parts(SERVICE, 14))
+def test_the_service_dies_at_each_step_of_a_run(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    place.order(*points)
+    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
+    run = place.check(run_id, tmp_path, name_of(points))
+    all_reached(place)
+    assert (run.state, len(run.attempts)) == ("succeeded", 1), (run.message, run.warnings)
+
+
+@pytest.mark.parametrize("points", parts(AGENT, 1))
+def test_an_agent_or_its_code_dies_at_each_step_of_a_run(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    place.order(*points)
+    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu", retries=1 if FULL else 0)
+    run = place.check(run_id, tmp_path, name_of(points))
+    all_reached(place)
+    if FULL or run.state != "succeeded":
+        died = [attempt for attempt in run.attempts if attempt.state != "succeeded"]
+        assert [attempt.reason for attempt in died] in ([], ["agent_lost"], ["killed"]), run
+    if FULL or set(points) <= UNBEGUN:
+        assert run.state == "succeeded", (run.message, run.warnings)
+    assert len(run.attempts) == 1 or not set(points) <= UNBEGUN
+
+
+@pytest.mark.parametrize("points", parts(BOOK, 1))
+def test_an_agent_of_a_notebook_dies_at_each_step(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    place.order(*points)
+    run_id = place.submit(book(tmp_path), key=points[0], machine="gpu", retries=1)
+    run = place.check(run_id, tmp_path, name_of(points))
+    all_reached(place)
+    assert run.state == "succeeded", (run.message, run.warnings)
+
+
+@pytest.mark.parametrize("points", parts(MERGE, 3))
+def test_the_service_dies_while_it_merges_what_came_in_pieces(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    lines = "import time\nfor n in range(240):\n    print(f'{n:06d}', flush=True)\n    time.sleep(0.1)\n"
+    place.order(*points)
+    run_id = place.submit(write(tmp_path, train__py=lines), key=points[0])
+    all_reached(place)
+    run = place.end(run_id)
+    assert run.state == "succeeded"
+    assert place.service.log(run_id) == "".join(f"{n:06d}\n" for n in range(240))
+    Row.of(run, name_of(points), "240 lines, each once", place.began).keep()
+
+
+# -- other ends ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("points", parts(DELIVERY, 3))
+def test_who_brings_in_what_a_dead_agent_left_dies_too(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    """What the dead one had written of the end is told by the next: the run succeeded."""
+    place.order("agent.result.after", *points)
+    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
+    run = place.check(run_id, tmp_path, name_of(points))
+    all_reached(place)
+    assert (run.state, len(run.attempts)) == ("succeeded", 1), (run.message, run.warnings)
+
+
+@pytest.mark.parametrize("points", parts(CANCEL, 2))
+def test_the_service_dies_at_a_cancel(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    run_id = place.submit(write(tmp_path, train__py=SLEEP), key=points[0])
+    place.until(lambda: "begun" in place.service.log(run_id), "the work to begin")
+    place.order(*points)
+    place.until(lambda: place.service.client.cancel(run_id, now=True), "the cancel to be taken")
+    run = place.end(run_id)
+    all_reached(place)
+    assert (run.state, run.reason) == ("cancelled", "cancelled_by_user")
+    row(place, run_id, name_of(points))
+
+
+@pytest.mark.parametrize("points", parts(EXPIRY, 2))
+def test_the_service_dies_when_a_run_has_waited_too_long(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    place.order(*points)
+    run_id = place.submit(write(tmp_path, train__py="1"), key=points[0], machine="huge", queue_timeout_s=0.5)
+    run = place.end(run_id)
+    all_reached(place)
+    assert (run.state, run.reason) == ("timed_out", "queue_deadline")
+    row(place, run_id, name_of(points))
+
+
+@pytest.mark.parametrize("points", parts(REMOVAL, 7))
+def test_the_service_dies_at_a_removal(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    """The run is there, or is gone with all that it left; no half of it comes back."""
+    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
+    place.end(run_id)
+    place.order(*points)
+
+    def is_gone() -> bool:
+        try:
+            place.service.client.remove(run_id)
+            place.service.client.run(run_id)
+        except NotFound:
+            return True
+        return False
+
+    place.until(is_gone, f"{run_id} to be removed")
+    if place.left:  # what the housekeeper sweeps at a start
+        place.service.kill()
+    all_reached(place)
+    place.settle()
+    folder = place.service.home / "blobs/runs" / run_id
+    place.until(lambda: not folder.exists(), "the last blob of the run to go")
+    assert [key for key in folder.rglob("*") if key.is_file()] == []
+
+
+@pytest.mark.parametrize("points", parts(SWEEP, 2))
+def test_the_service_dies_while_it_sweeps_at_its_start(place: Mortal, tmp_path: Path, points: list[str]) -> None:
+    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
+    place.end(run_id)
+    place.settle()
+    place.service.kill()
+    folder = place.service.attempt_folder(run_id)
+    folder.mkdir(parents=True)
+    (folder / "orders.json").write_text("{}")
+    place.order(*points)
+    run = place.check(run_id, tmp_path, name_of(points))
+    all_reached(place)
+    assert run.state == "succeeded"
+    place.until(lambda: not folder.exists(), "the leftover to go")
+
+
+# -- a run that nobody can bring in --------------------------------------------------------------------------------
+@pytest.mark.parametrize("points", parts(LOSS, 5))
+def test_the_service_dies_when_it_gives_a_run_up(tmp_path: Path, points: list[str]) -> None:
+    """Every agent dies before it can deliver: what it left is set aside, and the run is lost, once."""
+    agents = ["agent.work.begun", "agent.deliver.asked", "agent.deliver.asked", "agent.deliver.asked"]
+    with mortal_over(IMPATIENT) as place:
+        place.order(*agents, *points)
+        run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
+        run = place.check(run_id, tmp_path, name_of(points))
+        all_reached(place)
+        assert (run.state, run.reason) == ("lost", "agent_lost")
+        aside = place.service.home / "run/undelivered" / run_id
+        assert any(str(aside) in warning or str(aside) in run.message for warning in run.warnings), run.warnings
+
+
+def test_every_place_is_walked_through() -> None:
+    walked = [*SERVICE, *AGENT, *BOOK, *MERGE, *DELIVERY, *CANCEL, *EXPIRY, *REMOVAL, *SWEEP, *LOSS]
+    assert sorted(walked) == sorted(POINTS)
