@@ -82,14 +82,14 @@ def _written_many(option: str, texts: list[str]) -> list[str]:
         return [option, *texts]
     if len(texts) == 1:
         return [f"{option}={texts[0]}"]
-    raise _bad_argument(
-        f"{option} can't be given {dashed[0][:80]!r} among others: argparse would take it for an option."
-    )
+    raise _bad_argument(option, dashed[0])
 
 
-def _bad_argument(words: str) -> RefusedInput:
+def _bad_argument(name: str, text: str) -> RefusedInput:
     return RefusedInput(
-        "bad_argument", words, hint="Give another value, or have the script read its values from a file."
+        "bad_argument",
+        f"{name} can't be given {text[:80]!r} here: argparse would take it for an option, or lose it.",
+        hint="Give another value, or have the script read its values from a file.",
     )
 
 
@@ -97,7 +97,7 @@ def _texts(argument: _Argument, value: Any) -> list[str]:
     is_list = isinstance(value, list) and (argument.many or argument.action in {"append", "extend"})
     texts = [_text(item) for item in value] if is_list else [_text(value)]
     if "--" in texts:  # of which Python before 3.13 makes an empty list
-        raise _bad_argument(f"{argument.parameter.name!r} can't be '--': argparse loses it.")
+        raise _bad_argument(argument.option or argument.parameter.name, "--")
     return texts
 
 
