@@ -12,7 +12,6 @@ from atelier.cli.connection import client_of
 from atelier.cli.output import STATE_COLOURS, Output
 from atelier.client import Client
 from atelier.display.evidence import attempt_rows, facts, is_explained, noticed
-from atelier.display.evidence import attempt_rows, facts, is_explained, noticed
 from atelier.display.text import ago, clean, lasted, run_progress_text
 from atelier.errors import RefusedInput
 from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
@@ -134,12 +133,6 @@ def _tries(attempts: Sequence[Mapping[str, Any]], retries: int) -> str:
     gave_way = sum(1 for attempt in attempts if attempt["state"] == "preempted")
     words = f"{len(attempts) - gave_way} of {retries + 1}" + (f", and {gave_way} preempted" if gave_way else "")
     return words if len(attempts) > 1 or retries else ""
-
-
-def _evidence(record: Mapping[str, Any]) -> dict[str, str]:
-    """What is known of how it ended or where it goes on, and is not told elsewhere."""
-    told = {"In the queue", "Priority", "Next attempt", "Where"}
-    return {name.lower(): value for name, value in facts(record) if name not in told} if is_explained(record) else {}
 
 
 def _evidence(record: Mapping[str, Any]) -> dict[str, str]:
