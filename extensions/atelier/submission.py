@@ -194,9 +194,10 @@ def spec_of(submission: Submission, plan: BundlePlan, place: Mapping[str, str | 
 
 def _later_options(order: Order) -> dict[str, Any]:
     """Options that an older service doesn't know, where they are given."""
-    reasons = order.retry_on.split(",") if isinstance(order.retry_on, str) else order.retry_on
-    named = [reason.strip() for reason in reasons if reason.strip()]
-    options = {"retry_on": named, "priority": order.priority}
+    reasons: Any = order.retry_on
+    if isinstance(reasons, str):
+        reasons = [reason.strip() for reason in reasons.split(",") if reason.strip()]
+    options = {"retry_on": list(reasons) if isinstance(reasons, tuple | set) else reasons, "priority": order.priority}
     return {name: value for name, value in options.items() if value}
 
 

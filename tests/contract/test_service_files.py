@@ -20,6 +20,7 @@ from atelier.service.backends import Key
 from atelier.service.fence import Fence
 from atelier.service.handlers.context import Service
 from atelier.service.incoming import Incoming
+from atelier.service.ownership import Orphan, find_orphans
 from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Outcome
 from atelier.storage import BlobStore, FilesystemBlobs, RunPaths
@@ -191,6 +192,18 @@ def test_an_end_leaves_nothing_that_was_sent(service: Service, tmp_path: Path) -
     left = {key.rpartition("/")[2] for key in service.blobs.keys(RunPaths(run.id).root)}
     assert left == {"run.json", "log.txt", "metrics.jsonl", "result.json", "kept.txt"}
     assert service.blobs.read(artifact_key(run.id, 1, kept)) == b"kept"
+
+
+def test_what_comes_too_late_is_nobodys(service: Service) -> None:
+    """In an object store an address works on for a while; what was sent to it is found, and goes as nobody's."""
+    caller = agent(service)
+    late = f"{RunPaths(caller.run_id).incoming(1)}/0123"
+    service.blobs.write(late, b"sent")
+    assert [*find_orphans(service.blobs, service.store.owning)] == []
+    service.attempts.end(Key(caller.run_id, caller.n), LOST)
+    assert not service.blobs.exists(late)
+    service.blobs.write(late, b"late")
+    assert [*find_orphans(service.blobs, service.store.owning)] == [Orphan(late, 4)]
 
 
 # -- the fence ----------------------------------------------------------------------------------------------------

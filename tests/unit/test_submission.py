@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atelier.errors import RefusedInput
-from atelier.submission import Order, option_of, overlay_warnings, prepare
+from atelier.submission import Order, capture, option_of, overlay_warnings, prepare, spec_of
 from atelier.works.finding import find_work
 
 
@@ -93,3 +93,22 @@ def test_a_work_that_is_no_name_is_refused_with_the_way_to_name_it(work: Any, hi
         prepare(work, {}, Order())
     assert caught.value.code == "unknown_work"
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {}),
+        ({"retry_on": "killed, code_error,"}, {"retry_on": ["killed", "code_error"]}),
+        ({"retry_on": ("any",), "priority": -3}, {"retry_on": ["any"], "priority": -3}),
+        ({"retry_on": [3]}, {"retry_on": [3]}),
+    ],
+)
+def test_an_option_that_an_older_service_lacks_is_sent_only_when_it_is_given(
+    tmp_path: Path, given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """What is no reason is sent, too: the service alone says so."""
+    (tmp_path / "train.py").write_text("1")
+    submission = prepare(tmp_path / "train.py", {}, Order(**given))
+    spec = spec_of(submission, capture(submission), {})
+    assert {name: spec[name] for name in ("retry_on", "priority") if name in spec} == sent

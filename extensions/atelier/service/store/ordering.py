@@ -78,16 +78,17 @@ class Line:
 
     def places(self, run_ids: Sequence[str]) -> dict[str, int]:
         """The place of each of these that waits, from 1 over all owners."""
-        found = {run_id: place for place, run_id in enumerate(self.late, 1) if run_id in run_ids}
+        wanted = set(run_ids)
+        found = {run_id: place for place, run_id in enumerate(self.late, 1) if run_id in wanted}
         fair = self.fair
         place = func.row_number().over(order_by=(fair.c.share, fair.c.turn_at, fair.c.id)).label("place")
         placed = select(fair.c.id, place).subquery("placed")
         for row in self.connection.execute(select(placed).where(placed.c.id.in_(run_ids))):
             found[row.id] = len(self.late) + int(row.place)
-        if len(found) < len(run_ids):
+        if len(found) < len(wanted):
             before = len(self.late) + self._count_fair()
             for number, row in enumerate(self.connection.execute(self.pausing()), before + 1):
-                if row.id in run_ids:
+                if row.id in wanted:
                     found[row.id] = number
         return found
 
