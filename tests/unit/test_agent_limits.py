@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from atelier.agent.cgroup import LEAF, ControlGroup, delegate, make_group, noted_group, oom_kills, own_paths
 from atelier.agent.disk import DiskShare
 from atelier.agent.launching import Launcher
 from atelier.agent.memory import GroupMemory, WatchedMemory, sentence
+from atelier.local.cgroups import LEAF, ControlGroup, delegate, make_group, noted_group, oom_kills, own_paths
 from tests.cli_driver import wait_for
 
 MIB = 1 << 20

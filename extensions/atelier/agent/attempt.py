@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from atelier.agent.abandoned import end_with_folder
-from atelier.agent.cgroup import make_group, noted_group
 from atelier.agent.delivery import Delivery
 from atelier.agent.disk import DiskShare
 from atelier.agent.events import OVER
@@ -46,6 +45,7 @@ from atelier.agent.works import ProcessWork, Work
 from atelier.bundle.archive import unpack_bundle
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unavailable
+from atelier.local.cgroups import make_group, noted_group
 from atelier.local.disk import is_full
 
 

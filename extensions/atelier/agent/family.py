@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from atelier.agent.cgroup import ControlGroup
+from atelier.local.cgroups import ControlGroup
 from atelier.local.processes import end, marked
 
 MARK = "ATELIER_ATTEMPT_KEY"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.agent.cgroup import ControlGroup
+from atelier.local.cgroups import ControlGroup
 
 PROGRAM = Path(__file__).with_name("work_launcher.py")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,13 +50,13 @@ class Limits:
             threading.Thread(target=look, args=(stopper,), name=f"limits{look.__name__}", daemon=True).start()
 
     def _watch(self, stopper: Stopper) -> None:
-        began = time.monotonic()
+        began, complaints = time.monotonic(), set[str]()
         sign, sign_at = self.signs(), began
         while not stopper.done.wait(TICK_S) and stopper.order is None:
             now, seen = time.monotonic(), self.signs()
             if seen != sign:
                 sign, sign_at = seen, now
-            if (words := self.memory.breach()) is not None:
+            if (words := _looked(self.memory.breach, complaints)) is not None:
                 stopper.stop(MEMORY, 0.0, words=words)
             elif now - began > self.left_s:
                 stopper.stop("deadline", STOP_GRACE_S)
@@ -64,6 +65,18 @@ class Limits:
 
     def _count(self, stopper: Stopper) -> None:
         """Count the disk by itself: a slow one must not keep the others from being looked at."""
+        complaints = set[str]()
         while not stopper.done.wait(COUNT_TICK_S) and stopper.order is None:
-            if (words := self.disk.breach()) is not None:
+            if (words := _looked(self.disk.breach, complaints)) is not None:
                 stopper.stop("disk_quota", 0.0, words=words)
+
+
+def _looked(look: Callable[[], str | None], complaints: set[str]) -> str | None:
+    """What a look finds; one that fails is told once to the agent's own log, and the other limits are kept."""
+    try:
+        return look()
+    except Exception as problem:
+        if repr(problem) not in complaints:
+            complaints.add(repr(problem))
+            traceback.print_exc()
+        return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from atelier.agent.cgroup import ControlGroup
+from atelier.local.cgroups import ControlGroup
 from atelier.quantities import format_bytes
 
 PAUSE_S = 0.2

@@ -19,13 +19,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode, from_dict, reads, writes
 
-from atelier.agent.cgroup import oom_kills
 from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.notebook_end import KEY
 from atelier.agent.outcome import Result, UserError, failed, plain
 from atelier.agent.place import write_whole
 from atelier.crash_points import crash_point
+from atelier.local.cgroups import oom_kills
 
 LAUNCHER = Path(__file__).with_name("kernel_launcher.py")
 SAVE_AFTER_S = 1.0

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from atelier.errors import Unreachable
 from atelier.local import below
+from atelier.local.cgroups import NOTE, group_name
 from atelier.local.durable import put_in_place
 
 LOCK_WAIT_S = 2.0
@@ -92,12 +93,12 @@ class Place:
     @property
     def group(self) -> Path:
         """Where the work's control group is noted."""
-        return self.folder / "group.json"
+        return self.folder / NOTE
 
     @property
     def group_name(self) -> str:
-        """What that is called; no other attempt's has this name."""
-        return f"atelier-{self.orders['run']}-{self.orders['attempt']}"
+        """What that is called."""
+        return group_name(self.orders["run"], self.orders["attempt"])
 
     def make(self) -> None:
         """Make the folders that the work needs."""

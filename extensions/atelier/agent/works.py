@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from atelier.agent.cgroup import oom_kills
 from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.outcome import Result, error_in_log, failed
 from atelier.crash_points import crash_point
+from atelier.local.cgroups import oom_kills
 
 READ_BYTES = 1 << 16
 TAIL_BYTES = 1 << 16

@@ -19,6 +19,9 @@ TREE = Path("/sys/fs/cgroup")
 LEAF = "atelier-platform"
 """Where the processes of a delegated group go, so that groups with limits can lie beside them."""
 
+NOTE = "group.json"
+"""Where an attempt's group is noted, in the attempt's folder."""
+
 PERIOD_US = 100_000
 REMOVE_PATIENCE_S = 2.0
 MOVES = 5
@@ -68,6 +71,11 @@ class ControlGroup:
     def note(self, path: Path) -> None:
         """Note where it is, for an agent that takes over."""
         path.write_text(json.dumps([str(folder) for folder in self.folders]))
+
+
+def group_name(run_id: str, n: int) -> str:
+    """How the group of an attempt is called; no other one has this name."""
+    return f"atelier-{run_id}-{n}"
 
 
 def noted_group(path: Path, name: str) -> ControlGroup | None:

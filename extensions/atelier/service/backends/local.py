@@ -26,6 +26,7 @@ import psutil
 
 from atelier.crash_points import crash_point
 from atelier.local.catalog import NVIDIA_GPU
+from atelier.local.cgroups import NOTE, ControlGroup, group_name, noted_group
 from atelier.local.computer import this_computer
 from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
@@ -115,7 +116,15 @@ class LocalBackend(Backend):
         await asyncio.to_thread(self._spawn, key, ["--deliver"])
 
     async def kill(self, key: Key) -> None:
-        await asyncio.to_thread(end, lambda: [*_family(key), *self._orphans()], patience_s=KILL_PATIENCE_S)
+        await asyncio.to_thread(end, lambda: self._left_of(key), patience_s=KILL_PATIENCE_S)
+
+    def _left_of(self, key: Key) -> list[int]:
+        """Ids of what an attempt has left here, by its mark, by its control group, and as orphans."""
+        group = self._group(key)
+        return [*_family(key), *self._orphans(), *(group.members() if group is not None else ())]
+
+    def _group(self, key: Key) -> ControlGroup | None:
+        return noted_group(self.folder(key) / NOTE, group_name(key.run_id, key.n))
 
     def _orphans(self) -> list[int]:
         """What the work of any dead agent has left here; that of a living one belongs to its agent."""
@@ -128,9 +137,15 @@ class LocalBackend(Backend):
 
     def _remove(self, key: Key) -> None:
         folder = self.folder(key)
+        self._remove_group(key)
         remove_tree(folder, self._root.parent / "trash")
         with contextlib.suppress(OSError):  # another attempt's folder is still there
             folder.parent.rmdir()
+
+    def _remove_group(self, key: Key) -> None:
+        """Remove the control group of a dead agent's work; a living one does it itself."""
+        if (group := self._group(key)) is not None:
+            group.remove()
 
     async def result(self, key: Key) -> bytes | None:
         return await asyncio.to_thread(self._result, key)
@@ -147,6 +162,7 @@ class LocalBackend(Backend):
 
     def _set_aside(self, key: Key) -> str | None:
         folder, aside = self.folder(key), self._aside(key)
+        self._remove_group(key)
         if folder.exists() and not aside.exists():
             aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.utime(folder)
