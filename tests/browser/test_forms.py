@@ -246,7 +246,7 @@ def test_widgets_of_a_kernel_that_is_gone_say_so_when_the_notebook_is_opened_aga
     page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
     _reload(page)
     lab.show(page, "again.ipynb")
-    outputs = page.locator(".jp-NotebookPanel:visible .jp-OutputArea-output.jupyter-widgets")
+    outputs = page.locator(".jp-NotebookPanel:visible .jp-OutputArea-output .at-notice")
     expect(outputs).to_have_text(
         ["This form needs its kernel: run the cell again.", "This widget needs its kernel: run the cell again."]
     )
