@@ -13,7 +13,7 @@ import pytest
 
 from atelier.records import REASON_TEXT, Reason, Run
 from tests.cli_driver import notebook, wait_for
-from tests.service_driver import SETTINGS, Service, of_control_groups, service_over, write
+from tests.service_driver import SETTINGS, Service, command_of, lives, of_control_groups, pids, service_over, write
 
 LIMITS = "limits: {disk_size: 30Mi, log_size: 100Ki, artifact_size: 100Ki, control_groups: %s}\n"
 SHM = Path("/dev/shm") / f"atelier-{uuid.uuid4().hex}"
@@ -122,6 +122,42 @@ def test_a_run_beside_them_is_untouched(held: Held) -> None:
     held.gate.touch()
     assert held.end("beside").state == "succeeded"
     wait_for(lambda: not of_control_groups(held.runs.values()), "the runs' control groups to be removed")
+
+
+STRAY = f"""
+    import os, sys, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 3)
+            os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)", {SHM.name!r}], {{}})
+        os._exit(0)
+    os.wait()
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_outlives_agent_and_service_is_found_in_its_group(tmp_path: Path) -> None:
+    """Without a mark, a parent and a session of the run: only its group knows it."""
+
+    def strays() -> list[int]:
+        return [pid for pid in pids() if SHM.name.encode() in command_of(pid).split(b"\0") and lives(pid)]
+
+    with service_over() as service:
+        run_id = service.submit(write(tmp_path, train__py=STRAY))
+        service.wait_log(run_id, "begun")
+        if not of_control_groups([run_id]):
+            service.client.cancel(run_id, now=True)
+            pytest.skip("no control group may be made here")
+        assert len(strays()) == 1
+        service.kill()
+        for pid in service.agents(run_id):
+            os.kill(pid, signal.SIGKILL)
+        service.start()
+        assert service.wait(run_id).reason is Reason.AGENT_LOST
+        wait_for(lambda: not strays(), "the stray process to end")
+        wait_for(lambda: not of_control_groups([run_id]), "the run's control group to be removed")
 
 
 # -- cores --------------------------------------------------------------------------------------------------------
