@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from atelier.bundle.exclusions import is_too_long
 from atelier.errors import Conflict, RefusedInput
 
 MANIFEST = ".atelier-manifest.json"
@@ -371,7 +372,7 @@ def _checked_members(tar: tarfile.TarFile, limit_bytes: int) -> Iterator[tuple[s
 def _check_path(path: str) -> None:
     parts = path.split("/")
     wrong = not path or "\0" in path or any(part in {"", ".", ".."} for part in parts)
-    if wrong or any(len(os.fsencode(part)) > 255 for part in parts):
+    if wrong or is_too_long(path):
         raise _bad(f"{path[:100]!r} is not a plain relative name")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -29,6 +30,7 @@ from atelier.bundle.exclusions import (
     is_executed_copy,
     is_hidden,
     is_worth_a_word,
+    no_name,
 )
 from atelier.bundle.gitstate import GitState, git_state
 from atelier.bundle.ignorefile import IgnoreFile
@@ -162,9 +164,13 @@ class _Planner:
 
     def _read(self, name: str) -> bytes:
         path = self._root / name
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise FileNotFoundError(name)
-        return path.read_bytes()
+        try:
+            if stat.S_ISREG(path.stat().st_mode):
+                return path.read_bytes()
+        except OSError as problem:
+            if problem.errno not in {errno.ELOOP, errno.ENAMETOOLONG}:
+                raise
+        raise FileNotFoundError(name)
 
     def _candidates(self) -> Iterable[str]:
         """Files that go along because of where they are."""
@@ -250,10 +256,8 @@ class _Planner:
         return source if allowed else None
 
     def _stays_behind(self, name: str) -> bool:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            self._leave("files whose names are not UTF-8", name.encode("utf-8", "backslashreplace").decode())
+        if why := no_name(name):
+            self._leave(why, name.encode("utf-8", "backslashreplace").decode())
             return True
         if self._state not in {None, "."} and f"{name}/".startswith(f"{self._state}/"):
             self._leave("Atelier's own state", name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +45,7 @@ Read = Callable[[str], bytes]
 
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?")
 _MAX_IMPORTS = 16
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _FORMS = "Give notebook.ipynb, script.py, package.module or package.module:function."
 
 
@@ -82,14 +85,14 @@ def find_work(text: str, cwd: Path) -> FoundWork:
     if not named or "\0" in named:
         raise RefusedInput("unknown_work", f"{text!r} names no work.", hint=_FORMS)
     is_path = named.endswith((".ipynb", ".py")) or "/" in named
-    if is_path or not _DOTTED.fullmatch(named) or (cwd / named).is_file():
+    if is_path or not _DOTTED.fullmatch(named) or os.path.isfile(cwd / named):
         return _find_file(named, cwd)
     return _find_module(named, cwd)
 
 
 def _find_file(named: str, cwd: Path) -> FoundWork:
-    given = cwd / Path(named).expanduser()
-    path = given.parent.resolve() / given.name
+    given = cwd / os.path.expanduser(named)
+    path = Path(os.path.realpath(given.parent)) / given.name
     try:
         status = path.stat()
     except OSError as problem:
@@ -128,11 +131,11 @@ def _find_module(named: str, cwd: Path) -> FoundWork:
         file = module_file(lambda name, base=folder: (base / name).read_bytes(), module, run=not function)  # type: ignore[misc]
         if file is not None:
             return FoundWork(WorkKind.FUNCTION if function else WorkKind.MODULE, named, folder / file, folder)
-    if not function and (cwd / named).is_dir():
+    if not function and os.path.isdir(cwd / named):
         raise _is_directory(named)
-    if not function and (cwd / f"{named}.ipynb").exists():
-        raise _not_found(f"{named}.ipynb" if (cwd / f"{named}.ipynb").is_dir() else named, cwd / named)
-    is_file = module.endswith(".py") and (cwd / module).is_file()
+    if not function and os.path.exists(cwd / f"{named}.ipynb"):
+        raise _not_found(f"{named}.ipynb" if os.path.isdir(cwd / f"{named}.ipynb") else named, cwd / named)
+    is_file = module.endswith(".py") and os.path.isfile(cwd / module)
     advice = f"Write {module[:-3]}:{function}. " if is_file else "Go to the folder that holds it, or name the file. "
     raise RefusedInput(
         "work_not_found",
@@ -161,7 +164,9 @@ def module_file(read: Read, module: str, *, run: bool = False) -> str | None:
     for name in (f"{stem}/__main__.py" if run else f"{stem}/__init__.py", f"{stem}.py"):
         try:
             read(name)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except OSError as problem:
+            if not isinstance(problem, _ABSENT) and problem.errno not in {errno.ELOOP, errno.ENAMETOOLONG}:
+                raise
             continue
         return name
     return None
