@@ -31,7 +31,7 @@ TICK_S = 1.0
 STOP_GRACE_S = 10.0
 KILL_GRACE_S = 10.0
 DEAF_S = 30.0
-MOST_LAUNCHES = 3
+MOST_LAUNCHES = 5
 """How often an agent is started that dies before it begins."""
 
 RECORD_GRACE_S = 15.0
