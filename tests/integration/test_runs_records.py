@@ -156,7 +156,11 @@ def test_use_of_the_machine_is_told(service: Service, tmp_path: Path) -> None:
         "the use of the machine",
     )
     service.client.cancel(run_id)
-    assert service.wait(run_id).state == "cancelled"
+    run = service.wait(run_id)
+    usage = run.attempts[0].usage
+    assert run.state == "cancelled"
+    assert run.memory_bytes is not None
+    assert 80e6 < usage["memory_bytes"] <= usage["memory_peak_bytes"] < run.memory_bytes
 
 
 def test_many_points_are_kept_and_thinned(service: Service, tmp_path: Path) -> None:

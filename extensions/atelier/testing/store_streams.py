@@ -349,6 +349,13 @@ class StreamsSuite:
         assert after is not None
         assert after > before
 
+    def test_of_a_peak_only_the_newest_is_kept(self, store: Store) -> None:
+        claim = running(store)
+        for peak in (1.0, 2.0):
+            beat(store, claim, usage={"memory_bytes": 1.0, "memory_peak_bytes": peak})
+        assert store.runs.get(claim.run_id).attempts[0].usage["memory_peak_bytes"] == 2.0
+        assert set(store.streams.curves(claim.run_id)) == {"system/memory_bytes"}
+
     def test_a_heartbeat_without_news_changes_no_view(self, store: Store) -> None:
         claim = running(store)
         progress = {"done": 1.0, "total": None, "left_s": None, "at": "2026-01-02T03:04:05.678Z"}
