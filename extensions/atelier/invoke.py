@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,8 @@ def _print_own(problem: Exception) -> None:
     trace = problem.__traceback__
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    traceback.print_exception(type(problem), problem, trace)
+    problem.__traceback__ = trace
+    sys.excepthook(type(problem), problem, trace)  # so that the agent is told of it as of any uncaught error
 
 
 def _is_ours(file: str) -> bool:

@@ -11,7 +11,11 @@ from atelier.records import REASON_TEXT, Reason, Run
 from tests.cli_driver import Terminal, notebook
 from tests.service_driver import SETTINGS, Service, service_over, write
 
-SAYS_SO = "print('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB')\nraise SystemExit(1)"
+SAYS_SO = """
+    print("Traceback (most recent call last):")
+    print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
+    raise SystemExit(1)
+"""
 HANDLED = """
     import sys, traceback
     try:

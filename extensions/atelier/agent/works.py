@@ -12,7 +12,8 @@ from typing import Protocol
 
 from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
-from atelier.agent.outcome import Result, error_in_log, failed
+from atelier.agent.outcome import Result, UserError, error_in_log, failed
+from atelier.agent.uncaught import noted, noting
 from atelier.crash_points import crash_point
 from atelier.local.cgroups import oom_kills
 
@@ -75,6 +76,7 @@ class ProcessWork:
         self._argv, self._launcher = list(argv), launcher
         self._environment = dict(environment)
         self._folder, self._log, self._root, self._on_end = folder, log, root, on_end
+        self._note = launcher.note.with_name("uncaught")
         self._process: subprocess.Popen[bytes] | None = None
         self._tail = b""
 
@@ -83,7 +85,7 @@ class ProcessWork:
         try:
             self._process = subprocess.Popen(
                 self._launcher.argv(self._argv),
-                env=self._environment,
+                env=noting(self._environment, self._note),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -102,9 +104,13 @@ class ProcessWork:
             return Result("failed", "start_failed", words)
         if code == 0:
             return Result("succeeded", exit_code=0)
-        is_raised = code == UNCAUGHT_EXIT_CODE  # with another one a traceback is of an error that the code has handled
-        error = error_in_log(self._tail.decode(errors="replace"), str(self._root)) if is_raised else None
+        error = self._uncaught() if code == UNCAUGHT_EXIT_CODE else None
         return failed(error, code, oom_killed=code == -signal.SIGKILL and oom_kills() > kills)
+
+    def _uncaught(self) -> UserError | None:
+        """The error that nothing caught: as the interpreter has noted it, else by the end of the log."""
+        told = noted(self._note)
+        return error_in_log(self._tail.decode(errors="replace") if told is None else told, str(self._root))
 
     def _pump(self) -> None:
         assert self._process is not None
