@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import Row, event, insert, select, update
 
 from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
 from atelier.records import RunState, new_run_id
 from atelier.service.store import Capacity, Claim, Quota, Store
-from atelier.service.store.schema import runs
+from atelier.service.store.schema import late_turns, runs
 from atelier.service.store.workqueue import MOST_TOLD
 from atelier.testing.samples import BROKEN, DONE, claimed, created, due_now, finished, queued, running
 
@@ -35,6 +35,33 @@ def waits_since(store: Store, run_id: str, age: timedelta) -> None:
     with store.database.write() as connection:
         this = update(runs).where(runs.c.id == run_id)
         connection.execute(this.values(queued_at=utcnow() - age, turn_at=utcnow() - age))
+
+
+def described(
+    waiting: Sequence[Row[Any]], live: Mapping[str, int], had_late: Mapping[str, bool], *, now: datetime
+) -> list[str]:
+    """The order of the queue as `ordering` words it."""
+
+    def pauses(row: Row[Any]) -> bool:
+        return row.not_before is not None and now < row.not_before < now + HOUR
+
+    def since(row: Row[Any]) -> datetime:
+        moment: datetime = row.not_before or row.queued_at
+        return moment
+
+    due = [row for row in waiting if not pauses(row)]
+    late: dict[str, Row[Any]] = {}
+    for row in sorted(due, key=lambda row: (since(row), row.id)):
+        if since(row) < now - HOUR and row.queued_at < now - HOUR and not had_late[row.owner]:
+            late.setdefault(row.owner, row)
+    fair, ahead = [], {owner: live[owner] + (owner in late) for owner in live}
+    for row in sorted(due, key=lambda row: (-row.priority, row.turn_at, row.id)):
+        if row not in late.values():
+            ahead[row.owner] += 1
+            fair.append((ahead[row.owner], row.turn_at, row.id))
+    first = [row.id for row in sorted(late.values(), key=lambda row: (since(row), row.id))]
+    last = sorted((row.not_before, row.id) for row in waiting if pauses(row))
+    return [*first, *(run_id for *_, run_id in sorted(fair)), *(run_id for _, run_id in last)]
 
 
 def multiply(store: Store, run_id: str, copies: int) -> None:
@@ -99,6 +126,36 @@ class OrderSuite:
         whose = {queued(store, owner, priority=chance.randrange(-9, 9)): owner for owner in owners}
         claims = [claimed(store) for _ in range(24)]
         assert Counter(whose[claim.run_id] for claim in claims) == {"ann#1": 8, "bob#1": 8, "carl#1": 8}
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_the_order_is_the_one_that_is_described(self, store: Store, seed: int) -> None:
+        """Against a plain reading of the rules, over queues of every kind."""
+        chance, now = random.Random(seed), utcnow()
+        owners = [f"{letter}#1" for letter in "abcde"]
+        live = {owner: chance.randrange(3) for owner in owners}
+        had_late = {owner: chance.random() < 0.3 for owner in owners}
+        one = queued(store)
+        multiply(store, one, 60)
+        with store.database.write() as connection:
+            ids = list(connection.execute(select(runs.c.id).order_by(runs.c.id)).scalars())
+            for owner in owners:
+                for _ in range(live[owner]):
+                    this = update(runs).where(runs.c.id == ids.pop())
+                    connection.execute(this.values(owner=owner, state=chance.choice(["starting", "running"])))
+                if had_late[owner]:
+                    connection.execute(insert(late_turns).values(owner=owner, taken_at=now - HOUR / 2))
+            for run_id in ids:
+                age = HOUR * chance.choice([0, 0.1, 0.5, 2, 3, 5])
+                pause = chance.choice([None, None, None, -HOUR / 60, -HOUR * 2, HOUR / 30, HOUR * 9])
+                connection.execute(
+                    update(runs).where(runs.c.id == run_id).values(
+                        owner=chance.choice(owners), priority=chance.randrange(-2, 3), queued_at=now - age,
+                        turn_at=now - HOUR * chance.choice([0.2, 1, 4]),
+                        not_before=None if pause is None else now + pause,
+                    )
+                )  # fmt: skip
+            waiting = list(connection.execute(select(runs).where(runs.c.state == RunState.QUEUED.value)))
+        assert line(store) == described(waiting, live, had_late, now=now)
 
     def test_nobody_starves_and_no_limit_is_passed(self, store: Store) -> None:
         """A stream of small runs of several owners, and large ones among them: all start, in bounded time."""
