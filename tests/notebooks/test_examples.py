@@ -143,15 +143,6 @@ def test_by_papermill_a_parameter_arrives_and_the_output_notebook_is_local(place
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
 
 
-def test_it_goes_on_from_the_checkpoint_of_an_earlier_attempt(place, name, monkeypatch):
-    native = sorted(EXAMPLES[name]["formats"])[-1:]
-    _, checkpoints, _ = run_in_kernel(place, name, monkeypatch, epochs=2, model_name="", formats=native)
-    assert [path.name for path in checkpoints] == ["step-00000001", "step-00000002"]
-    monkeypatch.setenv("ATELIER_RESUME_FROM", str(checkpoints[-1]))
-    lines, _, _ = run_in_kernel(place, name, monkeypatch, epochs=3, model_name="", formats=native)
-    assert [step for step, _ in points_of(lines, "loss")] == [3]
-
-
 def test_a_wrong_parameter_is_refused_before_anything_runs(place, name):
     done = place.type("submit", f"{name}.ipynb", "--image", EXAMPLES[name]["image"], "-p", "epoch", "3")
     assert done.code == 2
