@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from atelier.service.backends import Key
 from atelier.service.backends.local import agent_environment
 
@@ -22,8 +24,9 @@ NEEDED = (
 
 def test_an_agent_inherits_what_it_needs_and_no_secret() -> None:
     shell = dict.fromkeys(NEEDED, "needed") | dict.fromkeys(NAMES_OF_SECRETS, "s3cret")
-    given = agent_environment(shell, Key("r-abcdefghij", 2))
+    given = agent_environment(shell, Key("r-abcdefghij", 2), Path("/home/run/attempts/r-abcdefghij/2"))
 
     assert [name for name in NEEDED if given.get(name) != "needed"] == []
     assert "s3cret" not in given.values()
     assert given["ATELIER_ATTEMPT_KEY"] == "r-abcdefghij/2"
+    assert given["ATELIER_ATTEMPT_PLACE"] == "/home/run/attempts/r-abcdefghij/2"

@@ -55,7 +55,7 @@ class Attempt:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.link = Link(place.orders["service"], place.token)
-        family = Family(f"{place.orders['run']}/{place.orders['attempt']}")
+        family = Family(f"{place.orders['run']}/{place.orders['attempt']}", place.folder)
         gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
         self.family, self.stopper = family, Stopper(place, family)
         self.heart = Heart(Link(place.orders["service"], place.token), family, gpus, self.stopper.stop)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 
 import psutil
 
+from atelier.local.attempts import processes_of
 from atelier.local.cgroups import ControlGroup
-from atelier.local.processes import end, marked
+from atelier.local.processes import end
 
-MARK = "ATELIER_ATTEMPT_KEY"
 ORPHAN_S = 30.0
 
 
 class Family:
     """The descendants of this agent, and all else that bears the attempt's mark or is in its control group."""
 
-    def __init__(self, key: str) -> None:
-        self._mark = f"{MARK}={key}".encode()
+    def __init__(self, key: str, folder: Path) -> None:
+        self._key, self._folder = key, folder
         self._self = psutil.Process()
         self._known: dict[int, psutil.Process] = {}
         self._zombies: dict[int, float] = {}
@@ -66,7 +67,7 @@ class Family:
         """
         own = {child.pid for child in self._self.children(recursive=True) if _lives(child)}
         grouped = self.group.members() if self.group is not None else set()
-        return own | set(marked(self._mark.__eq__)) | {pid for pid in grouped if _is_living(pid)}
+        return own | set(processes_of(self._key, self._folder)) | {pid for pid in grouped if _is_living(pid)}
 
     def _reap(self) -> None:
         """Take the exit status of adopted orphans that ended a while ago; who waits for his own is faster."""

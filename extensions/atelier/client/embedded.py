@@ -27,7 +27,7 @@ START_TIMEOUT_S = 30.0
 LOG_LIMIT_BYTES = 5 * 2**20
 _OF_A_RUN = (
     *("ATELIER_RUN_DIR", "ATELIER_RUN_ID", "ATELIER_ATTEMPT", "ATELIER_RESUME_FROM", "ATELIER_PARAMS"),
-    "ATELIER_ATTEMPT_KEY",  # what bears it ends with the run
+    *("ATELIER_ATTEMPT_KEY", "ATELIER_ATTEMPT_PLACE"),  # what bears them ends with the run
 )
 
 

@@ -22,10 +22,13 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def marked(is_mark: Callable[[bytes], bool]) -> list[int]:
-    """Ids of this account's processes with an environment entry (``b"NAME=value"``) that fits; never this one."""
-    others = (pid for pid in _pids() if pid != os.getpid())
-    return [pid for pid in others if any(is_mark(entry) for entry in _environment(pid))]
+def marked(is_mark: Callable[[bytes], bool], *, unless: Callable[[bytes], bool] = lambda entry: False) -> list[int]:
+    """Ids of this account's processes with an environment entry (``b"NAME=value"``) that fits; never this one.
+
+    One with an entry that fits ``unless`` is left out.
+    """
+    environments = ((pid, _environment(pid)) for pid in _pids() if pid != os.getpid())
+    return [pid for pid, entries in environments if any(map(is_mark, entries)) and not any(map(unless, entries))]
 
 
 def end(find: Callable[[], Iterable[int]], *, patience_s: float) -> None:

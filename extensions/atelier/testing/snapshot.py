@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Table, select
 
+from atelier.local.attempts import ATTEMPT_KEY, ATTEMPT_PLACE
 from atelier.records import AttemptState, RunState
 from atelier.service.store.database import Database
 from atelier.service.store.runs import RunStore
@@ -29,7 +30,7 @@ from atelier.settings import load_settings
 from atelier.storage import BlobStore, open_blobs
 from atelier.storage.paths import RunPaths
 
-MARK = b"ATELIER_ATTEMPT_KEY="
+MARK, PLACE = (f"{name}=".encode() for name in (ATTEMPT_KEY, ATTEMPT_PLACE))
 TABLES = (runs, attempts, transitions, leases, artifacts, checkpoints, models, removed_runs)
 
 
@@ -123,11 +124,15 @@ class Snapshot:
         return RunPaths(run_id)
 
     def processes(self) -> Iterator[tuple[int, str, int]]:
-        """Living processes that bear the mark of an attempt: process id, run, number."""
+        """Living processes that bear the mark of an attempt of this home: process id, run, number."""
+        mine = f"{self.home.resolve()}/".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 entries = (folder / "environ").read_bytes().split(b"\0")
             except OSError:  # gone meanwhile, or somebody else's
+                continue
+            places = [entry.removeprefix(PLACE) for entry in entries if entry.startswith(PLACE)]
+            if any(not place.startswith(mine) for place in places):  # a home that this one was restored from
                 continue
             for entry in entries:
                 run_id, _, n = entry.removeprefix(MARK).decode(errors="replace").partition("/")

@@ -25,12 +25,13 @@ from typing import IO
 import psutil
 
 from atelier.crash_points import crash_point
+from atelier.local.attempts import marks_of, processes_of
 from atelier.local.catalog import NVIDIA_GPU
 from atelier.local.cgroups import NOTE, ControlGroup, group_name, noted_group
 from atelier.local.computer import this_computer
 from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
-from atelier.local.processes import end, marked
+from atelier.local.processes import end
 from atelier.service.backends.base import Backend, Key, Launch, Sign
 from atelier.service.backends.orphans import orphans
 from atelier.service.callers import hub_name
@@ -86,7 +87,7 @@ class LocalBackend(Backend):
     def _spawn(self, key: Key, options: Sequence[str], user: Mapping[str, str] | None = None) -> None:
         folder = self.folder(key)
         argv = [sys.executable, "-m", "atelier.agent", str(folder), *options]
-        environ = agent_environment(os.environ, key) | dict(user or {})
+        environ = agent_environment(os.environ, key, folder) | dict(user or {})
         with _open_log(folder / "agent.log") as log, self._starting:
             child = launch_as(None, argv, environ, log=log.fileno(), folder=folder)
             self._children.setdefault(key, []).append(child)
@@ -110,7 +111,7 @@ class LocalBackend(Backend):
     def _is_about_to_begin(self, key: Key) -> bool:
         """Whether a service that has ended may have started an agent that has not taken its lock yet."""
         age_s = time.time() - os.lstat(self.folder(key) / "orders.json").st_mtime
-        return 0 <= age_s < START_GRACE_S or bool(_family(key))
+        return 0 <= age_s < START_GRACE_S or bool(_family(key, self.folder(key)))
 
     async def recover(self, key: Key) -> None:
         await asyncio.to_thread(self._spawn, key, ["--deliver"])
@@ -121,7 +122,7 @@ class LocalBackend(Backend):
     def _left_of(self, key: Key) -> list[int]:
         """Ids of what an attempt has left here, by its mark, by its control group, and as orphans."""
         group = self._group(key)
-        return [*_family(key), *self._orphans(), *(group.members() if group is not None else ())]
+        return [*_family(key, self.folder(key)), *self._orphans(), *(group.members() if group is not None else ())]
 
     def _group(self, key: Key) -> ControlGroup | None:
         return noted_group(self.folder(key) / NOTE, group_name(key.run_id, key.n))
@@ -190,10 +191,9 @@ class LocalBackend(Backend):
         return self._root / key.run_id / str(key.n)
 
 
-def _family(key: Key) -> list[int]:
-    """Ids of all processes with the attempt's mark, and of their descendants, which may have cleared it."""
-    mark = f"ATELIER_ATTEMPT_KEY={key.run_id}/{key.n}".encode()
-    found = dict.fromkeys(marked(mark.__eq__))
+def _family(key: Key, folder: Path) -> list[int]:
+    """Ids of all processes with the attempt's marks, and of their descendants, which may have cleared them."""
+    found = dict.fromkeys(processes_of(f"{key.run_id}/{key.n}", folder))
     for pid in list(found):
         with contextlib.suppress(psutil.NoSuchProcess):
             found |= dict.fromkeys(child.pid for child in psutil.Process(pid).children(recursive=True))
@@ -220,11 +220,11 @@ def launch_as(
     )
 
 
-def agent_environment(environ: Mapping[str, str], key: Key) -> dict[str, str]:
-    """What an agent, and so its work, inherits: no token and no secret of the service, and the mark of the attempt."""
+def agent_environment(environ: Mapping[str, str], key: Key, folder: Path) -> dict[str, str]:
+    """What an agent, and so its work, inherits: no token and no secret of the service, and the marks of the attempt."""
     package = str(Path(__file__).resolve().parents[3])
     return inherited(environ) | {
-        "ATELIER_ATTEMPT_KEY": f"{key.run_id}/{key.n}",
+        **marks_of(f"{key.run_id}/{key.n}", folder),
         "PYTHONPATH": package,
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
