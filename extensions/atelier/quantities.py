@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +22,9 @@ _BYTES = {
     "Ti": 2**40,
     "Pi": 2**50,
 }
+MOST_BYTES = 2**63 - 1
+"""The most that a database can note."""
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
@@ -28,11 +32,13 @@ _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 def parse_bytes(text: str | int) -> int:
     """Bytes of a Kubernetes quantity: ``"4Gi"`` → 4294967296, ``"100M"`` → 100000000, ``512`` → 512."""
     match = _NUMBER_AND_UNIT.fullmatch(str(text).strip())
-    if match is None or match[2] not in _BYTES:
+    size_bytes = int(Decimal(match[1]) * _BYTES[match[2]]) if match is not None and match[2] in _BYTES else None
+    if size_bytes is None or size_bytes > MOST_BYTES:
+        shown = repr(text)[:80]
         raise RefusedInput(
-            "bad_quantity", f"{text!r} is not an amount of memory.", hint="Write a number and a unit, as 512Mi or 4Gi."
+            "bad_quantity", f"{shown} is not an amount of memory.", hint="Write a number and a unit, as 512Mi or 4Gi."
         )
-    return int(Decimal(match[1]) * _BYTES[match[2]])
+    return size_bytes
 
 
 def format_bytes(size_bytes: int) -> str:
@@ -48,22 +54,26 @@ def format_bytes(size_bytes: int) -> str:
 def parse_cpu(text: str | float) -> float:
     """Cores of a Kubernetes CPU quantity: ``"500m"`` → 0.5, ``2`` → 2.0."""
     match = _NUMBER_AND_UNIT.fullmatch(str(text).strip())
-    if match is None or match[2] not in {"", "m"}:
-        raise RefusedInput("bad_quantity", f"{text!r} is not an amount of CPU.", hint="Write cores, as 2 or 500m.")
-    return float(match[1]) / (1000 if match[2] == "m" else 1)
+    cores = float(match[1]) / (1000 if match[2] == "m" else 1) if match and match[2] in {"", "m"} else math.inf
+    if not math.isfinite(cores):
+        shown = repr(text)[:80]
+        raise RefusedInput("bad_quantity", f"{shown} is not an amount of CPU.", hint="Write cores, as 2 or 500m.")
+    return cores
 
 
 def parse_duration(text: str | float) -> float:
     """Seconds of ``"90s"``, ``"2h"``, ``"1h30m"`` or a plain number of seconds."""
     plain = str(text).strip()
-    if re.fullmatch(r"\d+(?:\.\d+)?", plain):
-        return float(plain)
+    plain = f"{plain}s" if re.fullmatch(r"\d+(?:\.\d+)?", plain) else plain
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])", plain)
-    if not parts or re.sub(r"\s", "", plain) != "".join(number + unit for number, unit in parts):
+    is_whole = bool(parts) and re.sub(r"\s", "", plain) == "".join(number + unit for number, unit in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts) if is_whole else math.inf
+    if not math.isfinite(seconds):
+        shown = repr(text)[:80]
         raise RefusedInput(
-            "bad_quantity", f"{text!r} is not a length of time.", hint="Write a number and a unit, as 90s, 2h or 1d."
+            "bad_quantity", f"{shown} is not a length of time.", hint="Write a number and a unit, as 90s, 2h or 1d."
         )
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -61,7 +61,7 @@ class Machine(_Setting):
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: tuple[dict[str, Any], ...] = ()
     spot: bool = False
-    price_per_hour: float = Field(default=0.0, ge=0)
+    price_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     groups: tuple[str, ...] = ()
 
 
@@ -191,6 +191,16 @@ class Settings(_Setting):
     backend: Literal["local"] | dict[Literal["kubernetes"], Kubernetes] = "local"
 
 
+class _Loader(yaml.SafeLoader):
+    """Dates stay texts: none is expected, and one that no calendar has would be refused without its line."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regex) for tag, regex in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def load_settings(path: Path) -> Settings:
     """The settings in a file; the defaults when there is none.
 
@@ -203,12 +213,12 @@ def load_settings(path: Path) -> Settings:
         return Settings()
     try:
         text = path.read_text(encoding="utf-8")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        tree = yaml.compose(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
         raise RefusedInput("bad_settings", f"{path} is not YAML: {problem}", hint="Mend that line.") from problem
     try:
-        return Settings.model_validate(content or {})
+        return Settings.model_validate({} if content is None else content)
     except ValidationError as problem:
         raise RefusedInput("bad_settings", _explain(path, tree, problem), hint="See 'atelier doctor'.") from problem
 

@@ -68,11 +68,12 @@ def error_from(status: int, body: Mapping[str, Any] | None) -> AtelierError:
     told = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(told, Mapping):
         return kind("http_error", f"The service answered with status {status}.", hint="Try again; look at its log.")
+    detail = told.get("detail")
     return kind(
         str(told.get("code", "http_error")),
         str(told.get("message", "")),
         hint=str(told.get("hint", "")),
-        detail=told.get("detail") or {},
+        detail=detail if isinstance(detail, Mapping) else {},
     )
 
 

@@ -111,7 +111,7 @@ class LineFile:
         """The JSON of every whole line; a line torn by a full disk is left out."""
         found = []
         for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
         return found
 
