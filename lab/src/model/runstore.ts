@@ -59,6 +59,11 @@ export class RunStore extends Store<RunData> {
     this.take({ type: 'run', data: await this.api.cancel(this.id) });
   }
 
+  /** Ends the pause before the next attempt. */
+  async tryNow(): Promise<void> {
+    this.take({ type: 'run', data: await this.api.move(this.id, 'first') });
+  }
+
   async pin(pinned: boolean): Promise<void> {
     this.take({ type: 'run', data: await this.api.pin(this.id, pinned) });
   }

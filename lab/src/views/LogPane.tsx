@@ -137,7 +137,7 @@ function LineView(props: { line: Line }): JSX.Element {
   const gap = gapText(props.line);
   if (gap !== null) {
     return (
-      <div className="at-line-text at-log-gap" role="separator" aria-label={gap}>
+      <div className="at-line-text at-log-gap" role="separator" aria-label={gap} title={gap}>
         <span>{gap}</span>
       </div>
     );

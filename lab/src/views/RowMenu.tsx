@@ -8,7 +8,7 @@ import { isPausing, movesOf, type Order } from '../model/queue';
 import { isFinal, type Run } from '../model/records';
 import { useHost } from './host';
 import { Button, errorText, Icon } from './parts';
-import { PIN_HINT } from './PinButton';
+import { PIN_HINT } from './ActingButton';
 
 export interface RowMenuProps {
   run: Run;

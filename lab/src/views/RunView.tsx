@@ -21,7 +21,7 @@ import { Details } from './Details';
 import { CopyBack, Files } from './Files';
 import { LogPane } from './LogPane';
 import { ModelView } from './ModelView';
-import { PinButton } from './PinButton';
+import { PinButton } from './ActingButton';
 import { Warnings, Why } from './Why';
 import { useHost, useNow, useStore } from './host';
 import { AskingButton, ConnectionNotice, CopyId, ErrorNotice, Loading, Notice, Pinned, StateIcon } from './parts';
@@ -79,7 +79,7 @@ interface KnownProps {
 }
 
 function Known(props: KnownProps): JSX.Element {
-  const { run, data } = props;
+  const { run, data, store } = props;
   const live = !isFinal(run);
   const now = useNow(live);
   const panes: Pane[] = [
@@ -99,7 +99,7 @@ function Known(props: KnownProps): JSX.Element {
   return (
     <>
       <Head {...props} now={now} live={live} />
-      {isExplained(run) && <Why run={run} now={now} />}
+      {isExplained(run) && <Why run={run} now={now} tryNow={() => store.tryNow()} />}
       <Warnings run={run} />
       {live && <ProgressLine run={run} now={now} />}
       <Tabs panes={panes} first={run.started_at === null ? 'details' : 'live'} />

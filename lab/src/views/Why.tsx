@@ -3,13 +3,15 @@
 import type { ReactNode } from 'react';
 
 import { facts, hasAttempts, warningsOf } from '../model/evidence';
+import { isPausing } from '../model/queue';
 import type { Attempt, ErrorReport, Run } from '../model/records';
 import { fullMomentText, lastedText, runStateText, secondText } from '../model/texts';
+import { ActingButton } from './ActingButton';
 import { Icon, StateWord } from './parts';
 
 const TONES: Partial<Record<Run['state'], string>> = { failed: 'bad', lost: 'warn', timed_out: 'warn' };
 
-export function Why(props: { run: Run; now: number }): JSX.Element {
+export function Why(props: { run: Run; now: number; tryNow: () => Promise<void> }): JSX.Element {
   const { run, now } = props;
   const known = facts(run, now);
   const error = run.state === 'failed' ? (run.attempts[run.attempts.length - 1]?.error ?? null) : null;
@@ -33,6 +35,13 @@ export function Why(props: { run: Run; now: number }): JSX.Element {
             </div>
           ))}
         </dl>
+      )}
+      {isPausing(run, now) && (
+        <div className="at-why-do">
+          <ActingButton icon="reload" hint="Without the rest of the pause" act={props.tryNow}>
+            Try now
+          </ActingButton>
+        </div>
       )}
       {hasAttempts(run) && <Attempts attempts={run.attempts} now={now} />}
       {error && <Traceback error={error} />}

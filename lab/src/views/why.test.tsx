@@ -1,9 +1,9 @@
-import { act, cleanup, screen, within } from '@testing-library/react';
+import { act, cleanup, fireEvent, screen, within } from '@testing-library/react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Run } from '../model/records';
 import { secondText } from '../model/texts';
-import { makeAttempt, makeRun } from '../testing/page';
+import { Failure, makeAttempt, makeRun } from '../testing/page';
 import { settle, showRun, standClock } from '../testing/shown';
 
 beforeEach(standClock);
@@ -53,9 +53,29 @@ describe('the card of a run', () => {
     expect(evidence()).toEqual([`Next attempt: ${at} (in 8 s)`, ...rest]);
     await settle(5_000);
     expect(evidence()[0]).toBe(`Next attempt: ${at} (in 3 s)`);
+    expect(within(card()).getByRole('button', { name: 'Try now' })).toBeTruthy();
     await settle(4_000);
     expect(evidence()).toEqual(rest);
     expect(within(card()).getByText('It died.')).toBeTruthy();
+    expect(within(card()).queryByRole('button')).toBeNull();
+  });
+
+  it('lets a run be tried without the rest of its pause', async () => {
+    const waits = makeRun({ state: 'queued', attempts: [makeAttempt()], not_before: '2026-11-24T10:01:08Z' });
+    const move = `POST api/v1/runs/${waits.id}/move`;
+    const page = await showRun(waits, { [move]: new Failure(409, 'not_waiting', 'It has begun.') });
+    const button = (): HTMLElement => within(card()).getByRole('button', { name: 'Try now' });
+    fireEvent.click(button());
+    await settle();
+    expect(within(card()).getByRole('alert').textContent).toBe('It has begun.');
+    page.answers[move] = { ...waits, not_before: '2026-11-24T10:01:00Z' };
+    fireEvent.click(button());
+    await settle();
+    expect(within(card()).queryByRole('button')).toBeNull();
+    expect(page.asked.filter(one => one.method === 'POST').map(one => one.body)).toEqual([
+      { to: 'first' },
+      { to: 'first' }
+    ]);
   });
 
   it('has the sentence and the action of the record once, then where, how and with what it ended', async () => {
