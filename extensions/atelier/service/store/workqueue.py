@@ -17,7 +17,7 @@ from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, live_attem
 from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_late_turn
 from atelier.service.store.schema import attempts, leases, runs
 
-MOST_TOLD = 500
+MOST_TOLD = 100
 """Of so many of the queue it is worked out why they wait; those farther back wait for their turn."""
 
 _CLAIMED = tuple(runs.c[name] for name in "id owner state epoch attempt reason cpu memory_bytes accelerators".split())
