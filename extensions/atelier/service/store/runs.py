@@ -39,6 +39,8 @@ from atelier.service.store.schema import artifacts, attempts, checkpoints, lease
 from atelier.service.store.submits import NewRun, digest_of, insert_run, known_submit, note_submit
 
 MOST_CHANGES = 500
+_AFTER_ALL = "z" * 10
+"""No id that begins with a prefix comes after the prefix with this, in whichever order a database has texts."""
 
 
 class RunStore:
@@ -105,7 +107,8 @@ class RunStore:
 
     def find(self, owner: str, prefix: str) -> list[str]:
         """Ids of an owner's runs that begin with a prefix, at most three of them."""
-        mine = (runs.c.owner == owner) & runs.c.id.startswith(prefix, autoescape=True)
+        near = runs.c.id.between(prefix, prefix + _AFTER_ALL)  # what an index finds; LIKE alone looks at every run
+        mine = (runs.c.owner == owner) & near & runs.c.id.startswith(prefix, autoescape=True)
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(mine).limit(3)).scalars())
 

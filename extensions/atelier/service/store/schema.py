@@ -91,6 +91,8 @@ runs = Table(
     Column("pinned", Boolean, nullable=False, default=False),
     Column("kept_bytes", BigInteger),
     Index("ix_runs_owner_created", "owner", "created_at"),
+    Index("ix_runs_owner_state_created", "owner", "state", "created_at"),
+    Index("ix_runs_owner_id", "owner", "id"),
     Index("ix_runs_state_queued", "state", "queued_at"),
     Index("ix_runs_turns", "state", "owner", "priority", "turn_at", "id"),
     Index("ix_runs_owner_change", "owner", "change"),

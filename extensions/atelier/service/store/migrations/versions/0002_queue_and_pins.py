@@ -17,6 +17,8 @@ def upgrade() -> None:
     op.add_column("curves", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("curves", sa.Column("older", sa.BigInteger(), nullable=False, server_default="0"))
     op.create_index("ix_runs_turns", "runs", ["state", "owner", "priority", "turn_at", "id"])
+    op.create_index("ix_runs_owner_state_created", "runs", ["owner", "state", "created_at"])
+    op.create_index("ix_runs_owner_id", "runs", ["owner", "id"])
     op.create_table(
         "late_turns",
         sa.Column("owner", sa.String(300), nullable=False),

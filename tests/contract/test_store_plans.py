@@ -1,0 +1,87 @@
+"""What is asked all the time is found by an index, however many runs there are; and found rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from atelier.quantities import utcnow
+from atelier.records import RunState
+from atelier.service.store import Store
+from atelier.testing.samples import finished, queued, running
+from tests.benchmarks.big_store import fill, run_id_of
+
+OWNER = "ann#1"
+COUNT = 3000
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with many ended runs of one owner, and a few of another."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('big') / 'atelier.sqlite'}")
+    fill(store, OWNER, COUNT)
+    finished(store, "bob#1")
+    running(store, "bob#1")
+    queued(store, OWNER)
+    yield store
+    store.close()
+
+
+@contextmanager
+def plans(store: Store) -> Iterator[list[str]]:
+    """Meanwhile, how SQLite goes about each query that looks at runs."""
+    engine, found = store.database.engine, list[str]()
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *more: object) -> None:
+        if statement.startswith(("SELECT", "WITH")) and "runs" in statement:
+            steps = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            found.extend(str(step[3]) for step in steps.fetchall())
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+
+
+QUESTIONS: dict[str, Callable[[Store], object]] = {
+    "first page": lambda store: store.runs.page(OWNER, states=[], limit=50, before=None),
+    "next page": lambda store: store.runs.page(OWNER, states=[], limit=50, before=(utcnow(), run_id_of(5))),
+    "of a state": lambda store: store.runs.page(OWNER, states=[RunState.FAILED], limit=50, before=None),
+    "of no run's state": lambda store: store.runs.page(OWNER, states=[RunState.LOST], limit=50, before=None),
+    "by prefix": lambda store: store.runs.find(OWNER, run_id_of(7)[:6]),
+    "one": lambda store: store.runs.get(run_id_of(7), OWNER),
+    "changes": lambda store: store.runs.changed_since(OWNER, 5),
+    "newest change": lambda store: store.runs.newest_change(OWNER),
+    "live attempts": lambda store: store.runs.live_attempts(),
+    "overdue": lambda store: store.runs.overdue(utcnow()),
+    "unrecorded": lambda store: store.runs.unrecorded(utcnow()),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_index_answers(store: Store, question: str) -> None:
+    with plans(store) as found:
+        QUESTIONS[question](store)
+    assert found
+    walks = [step for step in found if step.startswith(("SCAN runs", "SCAN attempts", "SCAN transitions"))]
+    assert walks == [], found
+
+
+def test_a_prefix_is_found_by_both_ends_of_its_range(store: Store) -> None:
+    with plans(store) as found:
+        assert store.runs.find(OWNER, run_id_of(7)[:9]) == [run_id_of(7)]
+    assert any("ix_runs_owner_id (owner=? AND id>? AND id<?)" in step for step in found), found
+
+
+def test_the_rows_that_were_added_are_runs_like_others(store: Store) -> None:
+    page = store.runs.page(OWNER, states=[], limit=COUNT + 10, before=None)
+    assert len(page) == COUNT + 2
+    assert [run.id for run in page[2:]] == [run_id_of(n) for n in reversed(range(COUNT))]
+    assert all(len(run.attempts) == 1 for run in page[2:])
+    failed = store.runs.page(OWNER, states=[RunState.FAILED], limit=COUNT, before=None)
+    assert [run.id for run in failed] == [run_id_of(n) for n in reversed(range(3, COUNT, 6))]
