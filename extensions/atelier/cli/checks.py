@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,12 +40,13 @@ print(json.dumps([find(name) for name in sys.argv[1:]]))
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor: what was looked at, how it is, what to do (empty when nothing)."""
+    """One line of the doctor: what was looked at, how it is, what to do (empty when nothing); values for programs."""
 
     name: str
     status: Status
     text: str
     todo: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from atelier.cli import checks
 from atelier.cli.checks import Check, Offered
 from atelier.cli.connection import client_of
+from atelier.cli.keeping_checks import check_keeping
 from atelier.cli.output import Output
 from atelier.errors import AtelierError
 from atelier.home import atelier_home
@@ -55,6 +56,7 @@ def examine(options: Namespace) -> Iterator[Check]:
     yield service
     yield from checks.check_images(settings, home, None if options.settings else offered)
     if not named:
+        yield from check_keeping(home, settings)
         yield from checks.check_ports(home)
 
 

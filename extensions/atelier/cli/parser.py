@@ -118,7 +118,7 @@ def _platform(add: _Adder) -> None:
         "folder", metavar="FOLDER", help="folder of the backup; one that is there is brought up to date"
     )
     backup.add_argument("--verify", action="store_true", help="read a backup again, and change nothing")
-    restore = add("restore", "backups:restore", "make a home of a backup", "atelier restore /mnt/backup/atelier")
+    restore = add("restore", "backups:restore", "fill a home from a backup", "atelier restore /mnt/backup/atelier")
     restore.add_argument("folder", metavar="FOLDER", help="folder that 'atelier backup' has made")
     restore.add_argument("--replace", action="store_true", help="move what the home has aside, which is refused else")
     doctor = add(

@@ -16,10 +16,10 @@ from atelier.errors import AtelierError, Conflict, InternalError
 from atelier.service.store.copying import copy_sqlite
 from atelier.service.store.database import Database, database_damage
 
-_SCRIPTS = Path(__file__).parent / "migrations"
+SCRIPTS = Path(__file__).parent / "migrations"
 
 
-def migrate(database: Database, on_new: Callable[[], None] = lambda: None, *, scripts: Path = _SCRIPTS) -> None:
+def migrate(database: Database, on_new: Callable[[], None] = lambda: None, *, scripts: Path = SCRIPTS) -> None:
     """Apply the migrations that a database lacks, all in one transaction.
 
     A SQLite file of an earlier schema is copied before, to ``<file>.before-<schema>`` beside it. ``on_new`` is called
