@@ -146,8 +146,10 @@ def opens_the_executed_notebook(ann: Visitor, records: Records, wrong: str) -> N
     ann.page.locator("#atelier-runs").get_by_role("button", name="Open a copy of the executed notebook").click()
     ann.page.wait_for_function("id => window.jupyterapp.shell.currentWidget?.context?.path?.includes(id)", arg=wrong)
     ann.wait_until_idle()
-    reason = ann.page.locator(".jp-NotebookPanel:visible").get_by_text(records.run(wrong)["message"])
-    expect(reason.first).to_be_in_viewport()
+    record = records.run(wrong)
+    for words in (record["message"], record["hint"]):
+        said = ann.page.locator(".jp-NotebookPanel:visible .jp-OutputArea-output").get_by_text(words)
+        expect(said.first).to_be_in_viewport()
     ann.picture("executed")
 
 
