@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import data_rows, run_rows, small_rows
+from tests.benchmarks import data_rows, load_rows, run_rows, small_rows
 from tests.benchmarks.report import page, write
 from tests.benchmarks.sides import Sides
 from tools.plan import ROOT
 
-ROWS = {**small_rows.ROWS, **run_rows.ROWS, **data_rows.ROWS}
+ROWS = {**small_rows.ROWS, **run_rows.ROWS, **data_rows.ROWS, **load_rows.ROWS}
 
 
 def main(names: Sequence[str]) -> int:

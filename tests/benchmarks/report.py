@@ -15,7 +15,7 @@ BEGIN, END = "<!-- measured by make bench -->", "<!-- end of measured -->"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison.
+    """One comparison, or without a ``peer`` one measurement.
 
     ``ours`` and ``peers`` are values of the same runs, taken in turns, in ``unit``; ``goal`` is in words, and ``holds``
     says whether it was reached.
@@ -32,16 +32,20 @@ class Row:
 
     def line(self) -> str:
         """The row as Markdown."""
-        ratio = statistics.median(self.ours) / statistics.median(self.peers)
         cells = (
             self.name,
             _spread(self.ours, self.unit),
-            f"{self.peer}: {_spread(self.peers, self.unit)}",
-            f"{ratio:.2g} ×",
+            *self._beside(),
             self.goal,
             "yes" if self.holds else "**no**",
         )
         return f"| {' | '.join(cells)} |"
+
+    def _beside(self) -> tuple[str, str]:
+        if not self.peer:
+            return "", ""
+        ratio = statistics.median(self.ours) / statistics.median(self.peers)
+        return f"{self.peer}: {_spread(self.peers, self.unit)}", f"{ratio:.2g} ×"
 
     def short_line(self) -> str:
         """The row as Markdown for a reader in a hurry."""
@@ -93,9 +97,9 @@ def _machine() -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The table that the README shows: medians only."""
+    """The table that the README shows: medians only, of what has a peer."""
     head = [f"Medians of one `make bench` ({_machine()}):", "", "| what | Atelier | peer |", "|---|---|---|"]
-    return "\n".join([*head, *(row.short_line() for row in rows)]) + "\n"
+    return "\n".join([*head, *(row.short_line() for row in rows if row.peer)]) + "\n"
 
 
 def write(rows: Sequence[Row], *, path: Path, readme: Path) -> None:

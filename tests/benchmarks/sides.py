@@ -161,6 +161,12 @@ def rss_mb(pid: int) -> float:
     raise ProcessLookupError(pid)
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def children_of(pid: int) -> Iterator[int]:
     """Living descendants of a process."""
     for task in Path(f"/proc/{pid}/task").iterdir():
