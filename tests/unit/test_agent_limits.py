@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from atelier.agent.disk import DiskShare
+from atelier.agent.family import Family
 from atelier.agent.launching import Launcher
-from atelier.agent.memory import GroupMemory, WatchedMemory, sentence
+from atelier.agent.limits import Limits
+from atelier.agent.memory import GroupMemory, MemoryLimit, WatchedMemory, sentence
+from atelier.agent.place import Place
+from atelier.agent.stopping import Stopper
 from atelier.local.cgroups import LEAF, ControlGroup, delegate, make_group, noted_group, oom_kills, own_paths
 from tests.cli_driver import wait_for
 
@@ -326,3 +330,56 @@ def test_counting_many_files_is_followed_by_a_long_pause(tmp_path: Path) -> None
         assert share.breach() is None, "it is counted again too soon"
     assert time.thread_time() - began_s < 0.5, "it is counted again each time"
     wait_for(lambda: share.breach() is not None, "it to be counted again", timeout_s=20)
+
+
+# -- all of them --------------------------------------------------------------------------------------------------
+class Broken:
+    """A `MemoryLimit` that can't be looked at."""
+
+    def breach(self) -> str | None:
+        raise PermissionError("nobody may look")
+
+
+class Passed:
+    """A `MemoryLimit` that the work has passed."""
+
+    def breach(self) -> str | None:
+        return "It was too much."
+
+
+def ended_by(folder: Path, memory: MemoryLimit, *, left_s: float = 60.0, disk_bytes: int = MIB) -> Stopper:
+    """The order that limits give, to a work that runs for a moment."""
+    place = Place(folder)
+    (folder / "run/spool").mkdir(parents=True)
+    stopper = Stopper(place, Family("r-unittests2/1", folder))
+    disk = DiskShare(folder, disk_bytes)
+    Limits(left_s=left_s, silent_s=60.0, signs=lambda: [0], memory=memory, disk=disk).enforce(stopper)
+    wait_for(lambda: stopper.order, "an order to stop")
+    stopper.done.set()
+    return stopper
+
+
+def test_a_limit_that_can_not_be_looked_at_leaves_the_others(tmp_path: Path) -> None:
+    assert ended_by(tmp_path, Broken(), left_s=0.5).order == "deadline"
+
+
+def test_what_happened_goes_with_the_order(tmp_path: Path) -> None:
+    stopper = ended_by(tmp_path, Passed())
+    assert (stopper.order, stopper.words) == ("memory", "It was too much.")
+
+
+def test_the_disk_is_counted_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes(MIB))
+    stopper = ended_by(tmp_path, Broken(), disk_bytes=1000)
+    assert stopper.order == "disk_quota"
+    assert "big.bin" in stopper.words
+
+
+def test_a_group_whose_memory_can_not_be_limited_is_not_made(tmp_path: Path) -> None:
+    """As where the controllers' folders are there, but belong to somebody else."""
+    lay(tmp_path, proc__self__cgroup="4:memory:/own\n3:cpu:/\n")
+    for hierarchy in ("memory/own", "cpu"):
+        folder = tmp_path / "sys/fs/cgroup" / hierarchy / NAME
+        (folder / "memory.limit_in_bytes").mkdir(parents=True)
+        (folder / "cpu.cfs_period_us").mkdir()
+    assert make_group(NAME, memory_bytes=MIB, cpu=1, root=tmp_path) is None

@@ -260,7 +260,11 @@ class Recorder:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why `should_stop` is true: ``cancel``, ``preempt`` or ``deadline``; None while it is not."""
+        """Why `should_stop` is true; None while it is not.
+
+        ``cancel``, ``preempt`` or ``deadline``, with ten seconds to save what matters, unless the cancel says *now*;
+        ``stalled`` or ``disk_quota``, with half a second.
+        """
         if not self.in_run:
             return None
         try:
