@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +233,28 @@ def test_a_notebook_leaves_its_next_cells_to_the_attempt_that_goes_on(service: S
     points = {name: service.client.metrics(run_id, name=name)["points"] for name in ("loss", "accuracy")}
     assert [[step, value] for step, value, _ in points["loss"]] == [[n, 1 / n] for n in range(1, 6)]
     assert [[step, value] for step, value, _ in points["accuracy"]] == [[5, 1.0]]
+
+
+def test_a_computer_that_goes_down_tells_all_in_any_order(service: Service, tmp_path: Path) -> None:
+    """The work dies of the signal before its agent has it: that is no failure of the code."""
+    waits = "while atelier.current_run().attempt == 1:\n    print('begun', flush=True)\n    time.sleep(60)"
+    code = f"import time, atelier\n{waits}"
+    runs = [
+        service.submit(write(tmp_path / "script", train__py=code)),
+        service.submit(write(tmp_path / "notebook", train__ipynb=notebook(code))),
+    ]
+    for run_id in runs:
+        service.wait_log(run_id, "begun")
+        (agent,) = service.agents(run_id)
+        for pid in service.of_attempt(run_id):
+            if pid != agent:
+                os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+        os.kill(agent, signal.SIGTERM)
+    for run_id in runs:
+        run = service.wait(run_id, patience_s=60)
+        assert run.state == "succeeded", (run.attempts, service.log(run_id))
+        assert [(one.state, one.reason) for one in run.attempts] == [("preempted", "preempted"), ("succeeded", None)]
 
 
 def test_a_step_of_two_attempts_is_told_once(service: Service, tmp_path: Path) -> None:

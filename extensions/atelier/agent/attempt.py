@@ -125,6 +125,8 @@ class Attempt:
 
     def _by_limits(self, result: Result) -> Result:
         """The end as it was: by an order or a limit, whatever the work made of it."""
+        if result.exit_code in {-signal.SIGTERM, 128 + signal.SIGTERM}:
+            self.stopper.await_order()
         order, words = self.stopper.order, self.stopper.words
         if order is None and self.memory is not None:
             words = self.memory.breach() or ""

@@ -20,6 +20,9 @@ MEMORY = "memory"
 INTERRUPT_GRACE_S = 0.5
 """What code gets after the signal, at least; a handler of its own may use all the time that is left."""
 
+LAST_WORD_S = 1.0
+"""How long an order may still come when SIGTERM has ended the work: a computer that goes down tells all at once."""
+
 
 class Stopper:
     """Holds the order to stop, the first one that comes, and carries it out on the work there is.
@@ -44,6 +47,12 @@ class Stopper:
         with self._lock:
             self._work = work
             return self.order is None
+
+    def await_order(self) -> None:
+        """Wait for the order that may be under way; in the main thread, for it comes by a signal."""
+        deadline = time.monotonic() + LAST_WORD_S
+        while self.order is None and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def stop(self, order: str, grace_s: float, *, words: str = "") -> None:
         """Stop the work within ``grace_s``; nothing when it has ended."""
