@@ -54,7 +54,7 @@ class AtelierHandler(APIHandler):
         """The request's body; RefusedInput ``not_json`` when it is no JSON object."""
         try:
             body = json.loads(self.request.body)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise RefusedInput("not_json", "The request's body is not JSON.", hint="Send a JSON object.") from problem
         if not isinstance(body, dict):
             raise RefusedInput("not_json", "The request's body is not a JSON object.", hint="Send a JSON object.")

@@ -30,8 +30,8 @@ def path_below(root: Path, told: object) -> Path:
             "bad_path", f"{str(told)[:200]!r} is not a path below the server's folder.", hint="Save the file first."
         )
     path = root / told
-    if not path.exists():
-        raise NotFound("no_such_file", f"There is no file {told!r}.", hint="Save it, or reload the file list.")
+    if not os.path.exists(path):  # also for a name that no file can have
+        raise NotFound("no_such_file", f"There is no file {told[:200]!r}.", hint="Save it, or reload the file list.")
     return path
 
 

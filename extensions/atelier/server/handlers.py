@@ -17,7 +17,7 @@ from atelier.server.passed import ServiceHandler
 from atelier.server.questions import Questions
 from atelier.server.written import read_sources, submit_written
 
-SUBMIT_OPTIONS = frozenset({"params", "image", "machine", "retries", "name"})
+SUBMIT_OPTIONS: dict[str, type] = {"params": dict, "image": str, "machine": str, "retries": int, "name": str}
 
 
 class LocalHandler(AtelierHandler):
@@ -45,11 +45,14 @@ class SubmitHandler(LocalHandler):
         body = self.json_object()
         sources = read_sources(body.pop("sources", None))
         options = {name: value for name, value in body.items() if name != "path" and value is not None}
-        unknown = sorted(set(options) - SUBMIT_OPTIONS)
+        unknown = sorted(options.keys() - SUBMIT_OPTIONS.keys())
         if unknown:
             raise RefusedInput(
                 "unknown_option", f"Unknown: {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(SUBMIT_OPTIONS))}."
             )
+        wrong = sorted(name for name, value in options.items() if type(value) is not SUBMIT_OPTIONS[name])
+        if wrong:
+            raise RefusedInput("bad_option", f"Not as it must be: {', '.join(wrong)}.", hint="Reload the page.")
         work = path_below(self.root, body.get("path"))
         run_id = await submit_written(work, sources, submit=lambda: _submit(work, options))
         self.feed.wake()
