@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ LEAF = "atelier-platform"
 NOTE = "group.json"
 """Where an attempt's group is noted, in the attempt's folder."""
 
+NEW_S = 60.0
 PERIOD_US = 100_000
 REMOVE_PATIENCE_S = 2.0
 MOVES = 5
@@ -73,7 +74,7 @@ class ControlGroup:
         path.write_text(json.dumps([str(folder) for folder in self.folders]))
 
 
-def group_name(run_id: str, n: int) -> str:
+def group_name(run_id: str, n: int | str) -> str:
     """How the group of an attempt is called; no other one has this name."""
     return f"atelier-{run_id}-{n}"
 
@@ -112,6 +113,38 @@ def make_group(name: str, *, memory_bytes: int, cpu: float, root: Path = Path("/
     memory = _first_version(tree / "memory", paths.get("memory"), name, _v1_memory(memory_bytes))
     cores = _first_version(tree / "cpu", paths.get("cpu"), name, _v1_cpu(cpu))
     return ControlGroup(memory, cores) if memory or cores else None
+
+
+def sweep(is_kept: Callable[[str], bool], root: Path = Path("/")) -> None:
+    """Remove empty groups of attempts here that nobody keeps: their agents and their service died for good.
+
+    ``is_kept`` is asked with a group's name. One that is new is left to whoever is about to enter it.
+    """
+    for place in _places(root):
+        for folder in place.glob(group_name("r-*", "*")):
+            status = _status(folder)
+            if status is None or time.time() - status.st_mtime < NEW_S or is_kept(folder.name):
+                continue
+            if not ControlGroup(folder).members():
+                _removed(folder)
+
+
+def _places(root: Path) -> list[Path]:
+    """Where the groups of this process's agents lie."""
+    paths, tree = own_paths(root), root / TREE.relative_to("/")
+    own = tree / paths.get("", "")
+    found = [own.parent if own.name == LEAF else own]
+    for hierarchy in ("memory", "cpu"):
+        place = tree / hierarchy / paths.get(hierarchy, "")
+        found.append(place if place.is_dir() else tree / hierarchy)
+    return found
+
+
+def _status(folder: Path) -> os.stat_result | None:
+    try:
+        return folder.stat()
+    except OSError:
+        return None
 
 
 def own_paths(root: Path = Path("/")) -> dict[str, str]:

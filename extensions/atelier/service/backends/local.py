@@ -27,7 +27,7 @@ import psutil
 from atelier.crash_points import crash_point
 from atelier.local.attempts import marks_of, processes_of
 from atelier.local.catalog import NVIDIA_GPU
-from atelier.local.cgroups import NOTE, ControlGroup, group_name, noted_group
+from atelier.local.cgroups import NOTE, ControlGroup, group_name, noted_group, sweep
 from atelier.local.computer import this_computer
 from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
@@ -174,6 +174,8 @@ class LocalBackend(Backend):
         await asyncio.to_thread(self._clear_aside, age_s, is_known)
 
     def _clear_aside(self, age_s: float, is_known: Callable[[str], bool]) -> None:
+        live = {group_name(path.parent.name, path.name) for path in self._root.glob("r-*/*")}
+        sweep(live.__contains__)
         for folder in (self._root.parent / "undelivered").glob("r-*/*"):
             if time.time() - os.lstat(folder).st_mtime > age_s or not is_known(folder.parent.name):
                 remove_tree(folder, self._root.parent / "trash")
