@@ -25,7 +25,7 @@ from atelier.service.backups import back_up, restore, verify
 from atelier.service.backups.objects import MANIFEST, Manifest, Objects
 from atelier.service.handlers.context import Service
 from atelier.service.serving import Plan, _Idle, assemble
-from atelier.service.store import Capacity, Outcome, Quota, Store
+from atelier.service.store import Capacity, Quota, Store
 from atelier.storage import RunPaths
 from atelier.storage.paths import upload_key
 from atelier.testing.invariants import broken
@@ -59,13 +59,11 @@ def service(home: Path) -> Iterator[Service]:
 
 @contextmanager
 def restored(folder: Path, home: Path) -> Iterator[Service]:
-    """A home of a backup, and its service, with what that does at its start to runs that are not here any more."""
+    """A home of a backup, and its service, with what that does at its start for runs that have ended."""
     restore(folder, home, replace=False)
     made = service_of(home)
     try:
-        for row in made.store.runs.live_attempts():
-            made.attempts.compose(row.id, row.attempt_n)
-            made.store.runs.finish(row.id, row.attempt_n, Outcome(AttemptState.LOST, Reason.AGENT_LOST))
+        assert made.store.runs.live_attempts() == []
         for run in made.store.runs.page("ann#1", states=(), limit=500, before=None):
             if run.state.is_final:
                 made.attempts.catch_up(run.id)
@@ -185,6 +183,7 @@ def test_a_run_that_lived_has_its_acknowledged_bytes(service: Service, home: Pat
     with restored(tmp_path / "backup", tmp_path / "other") as other:
         run = other.store.runs.get(agent.run_id)
         assert (run.state, run.reason) == ("lost", Reason.AGENT_LOST)
+        assert "from which its record was restored" in run.message
         assert other.streams.read(agent.run_id, 1, "log", 0, 1 << 20) == told
     assert broken(tmp_path / "other") == []
 
@@ -324,6 +323,24 @@ def test_blobs_in_another_place_are_backed_up_from_there_and_go_back(home: Path,
         assert (store / RunPaths(agent.run_id).artifact(1, "a.bin")).read_bytes() == b"a"
         assert other.store.runs.get(agent.run_id).state == "lost"
     assert broken(tmp_path / "other") == []
+
+
+def test_a_run_whose_agent_is_still_here_goes_on(service: Service, home: Path, tmp_path: Path) -> None:
+    agent, other = begin(service), begin(service)
+    at_work = service.attempts.append(agent, "log", 0, b"first\n")
+    back_up(home, tmp_path / "backup")
+    service.attempts.append(agent, "log", at_work, b"second\n")
+    service.store.close()
+    (home / "run/attempts" / agent.run_id / "1").mkdir(parents=True)
+    restore(tmp_path / "backup", home, replace=True)
+    again = service_of(home)
+    assert [(row.id, row.attempt_n) for row in again.store.runs.live_attempts()] == [(agent.run_id, 1)]
+    assert again.store.runs.get(other.run_id).state == "lost"
+    assert again.attempts.append(agent, "log", at_work + 7, b"third\n") == at_work, "it must be told where to go on"
+    assert again.attempts.append(agent, "log", at_work, b"second\nthird\n") == at_work + 13
+    again.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
+    assert again.blobs.read(RunPaths(agent.run_id).whole(1, "log")) == b"first\nsecond\nthird\n"
+    again.store.close()
 
 
 # -- damage and refusals ------------------------------------------------------------------------------------------

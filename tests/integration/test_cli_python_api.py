@@ -135,6 +135,9 @@ def test_waiting_ends_and_the_run_goes_on() -> None:
     run.cancel(now=True)
     assert run.wait(60).state == "cancelled"
     assert run.cancel().state == "cancelled"
+    assert run.pin().record.pinned
+    assert atelier.run(run.id).record.pinned
+    assert not run.unpin().record.pinned
 
 
 def test_several_runs_are_waited_for() -> None:

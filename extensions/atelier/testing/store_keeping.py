@@ -12,8 +12,9 @@ from atelier.quantities import utcnow
 from atelier.records import RunState
 from atelier.service.store import Store
 from atelier.service.store.schema import runs
+from atelier.storage.paths import RunPaths, model_key
 from atelier.testing.samples import finished, in_state, queued, running
-from atelier.testing.store_files import publish
+from atelier.testing.store_files import FILES, artifact, publish
 
 
 def ended(store: Store, owner: str = "ann#1", *, days: float = 0.0) -> str:
@@ -105,3 +106,22 @@ class KeepingSuite:
         assert store.keeping.unmeasured(9) == []
         assert [each.kept_bytes for each in store.keeping.removable(0)] == [7, 2**40]
         assert store.keeping.total() == (2, 2**40 + 7)
+
+    def test_a_run_owns_what_its_rows_tell_of(self, store: Store) -> None:
+        claim, done, bare = running(store, retries=1), finished(store, "bob#1"), queued(store)
+        store.runs.recorded(done)
+        paths = RunPaths(claim.run_id)
+        store.artifacts.add(claim.run_id, artifact("plots/a b.png"))
+        files = [{"path": "state.pt", "size_bytes": 1, "sha256": "0" * 64}]
+        store.artifacts.add_checkpoint(claim.run_id, 1, 7, files, copy=2)
+        owns = store.owning.of_runs([claim.run_id, done, bare, "r-aaaaaaaaaa"])
+        assert set(owns) == {claim.run_id, done, bare}
+        assert owns[claim.run_id].artifacts == {paths.artifact(1, "plots/a b.png")}
+        assert owns[claim.run_id].checkpoints == {f"{paths.checkpoint(1, 7, copy=2)}/state.pt"}
+        assert [(one.attempts, one.live, one.is_stored) for one in (owns[claim.run_id], owns[done], owns[bare])] == [
+            ({1}, 1, False),
+            ({1}, None, True),
+            (set(), None, False),
+        ]
+        publish(store)
+        assert store.owning.of_models() == {f"{model_key('ann#1', 'digits', 1)}/{file['path']}" for file in FILES}

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from atelier.errors import Conflict, RefusedInput
 from atelier.quantities import utcnow
+from atelier.records import AttemptState, Reason
 from atelier.service.backups import places as at
 from atelier.service.backups.checking import verify
 from atelier.service.backups.objects import Manifest, Objects
 from atelier.service.backups.places import Places
+from atelier.service.store import Outcome, Store
 from atelier.storage import BlobStore, FilesystemBlobs
 
 STAGED = ".restoring"
@@ -24,8 +26,9 @@ _LOCKS = ("service.lock", "up.lock")
 def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path | None]:
     """Verify a backup, and make a home of it; what it held, and where that lies which was in the way.
 
-    Runs that lived when the backup was made are lost, and say so, once the home's service has started; those that
-    waited wait again. One that was cut off is done again, with ``replace``.
+    Runs that lived when the backup was made are lost, and say so, or wait for their next attempt; those that waited
+    wait again. One whose agent has its folder in this home is left to the home's service. A restore that was cut off is
+    done again, with ``replace``.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
         blobs = _blobs_of(places, replace=replace)
         if not replace:
             _refuse_full(places, blobs)
-        _lay_out(manifest, objects, places.home / STAGED, blobs)
+        _lay_out(manifest, objects, home / STAGED, blobs)
+        _end_what_is_not_here(home, manifest.made_at)
         aside = home / f"before-restore-{utcnow():%Y%m%dT%H%M%S}"
         _put_in_place(places, aside, replace=replace)
     return manifest, aside if aside.exists() else None
@@ -116,6 +120,22 @@ def _lay_out(manifest: Manifest, objects: Objects, staged: Path, blobs: BlobStor
         else:
             _link(source, staged / path)
     os.sync()
+
+
+def _end_what_is_not_here(home: Path, made_at: str) -> None:
+    """End the attempts that lived at the time of the backup, but for those whose folders this home still has."""
+    words = (
+        f"It was at work when the backup of {made_at[:16].replace('T', ' ')} UTC was made, from which its record was "
+    )
+    words += "restored; how it went on is not known here."
+    store = Store(f"sqlite:///{home / STAGED / at.DATABASE}")
+    try:
+        for row in store.runs.live_attempts():
+            if not (home / "run" / "attempts" / row.id / str(row.attempt_n)).exists():
+                lost = Outcome(AttemptState.LOST, Reason.AGENT_LOST, words)
+                store.runs.finish(row.id, row.attempt_n, lost)
+    finally:
+        store.close()
 
 
 def _put_in_place(places: Places, aside: Path, *, replace: bool) -> None:
