@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, initialize, multiple, rule
 
-import atelier.quantities
-import atelier.records
-from atelier.errors import AtelierError
 from atelier.records import RETRYABLE, Artifact, AttemptState, Reason, Run, RunState
-from atelier.service.store import Capacity, Claim, NewRun, Outcome, Quota, Store, hash_token, holder_of
+from atelier.service.store import Claim, NewRun, Outcome, Store, hash_token
 from atelier.service.store.streams import Point
 from atelier.testing.samples import GPU, beat, new_run
-from tests.contract.store_checks import faults_of, rows_of
-
-DEVICES = ("GPU-a", "GPU-b")
-CAPACITY = Capacity(cpu=4.0, devices={GPU: DEVICES})
-QUOTA = Quota(runs=2, cpu=3.0)
-SHAPES: tuple[dict[str, Any], ...] = (
-    {},
-    {"retries": 1},
-    {"retries": 2, "cpu": 2.0},
-    {"gpus": 1},
-    {"gpus": 2, "retries": 1},
-    {"cpu": 3.0, "queue_timeout_s": 60.0},
+from tests.contract.store_model import (
+    CAPACITY,
+    DEVICES,
+    FINAL_OF,
+    LEASE_S,
+    PREEMPTED,
+    QUOTA,
+    SHAPES,
+    Clock,
+    Known,
+    StoreModel,
+    refused,
+    run_key,
+    spec_of,
 )
-PREEMPTED = Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED, exit_code=75)
+
 OUTCOMES = (
     Outcome(AttemptState.SUCCEEDED, exit_code=0),
     Outcome(AttemptState.FAILED, Reason.CODE_ERROR, "ValueError: no", 1),
@@ -42,100 +38,18 @@ OUTCOMES = (
     PREEMPTED,
     Outcome(AttemptState.LOST, Reason.AGENT_LOST),
 )
-FINAL_OF = {
-    AttemptState.SUCCEEDED: RunState.SUCCEEDED,
-    AttemptState.FAILED: RunState.FAILED,
-    AttemptState.CANCELLED: RunState.CANCELLED,
-    AttemptState.TIMED_OUT: RunState.TIMED_OUT,
-    AttemptState.LOST: RunState.LOST,
-}
 STOPS = ("deadline", "stalled")
-LEASE_S = 90.0
-
 OWNERS = st.sampled_from(["ann#1", "bob#1"])
 KEYS = st.sampled_from([None, None, "k1", "k2"])
 KERNELS = st.sampled_from(["kernel:1", "kernel:2"])
 
 
-class Clock(datetime):
-    """The present moment, which stands still until it is moved."""
-
-    moment = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        return cls.moment
-
-
-@dataclass
-class Known:
-    """What is to be true of one run."""
-
-    id: str
-    owner: str
-    shape: dict[str, Any]
-    state: RunState = RunState.CREATED
-    n: int = 0
-    failures: int = 0
-    is_cancelled: bool = False
-    stop: str | None = None
-    is_removed: bool = False
-    launches: dict[int, int] = field(default_factory=dict)
-    sizes: dict[tuple[int, str], int] = field(default_factory=dict)
-    points: int = 0
-    paths: set[str] = field(default_factory=set)
-    steps: set[int] = field(default_factory=set)
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in {RunState.STARTING, RunState.RUNNING} and not self.is_removed
-
-    @property
-    def waits(self) -> bool:
-        return self.state is RunState.QUEUED and not self.is_removed
-
-    def lives_in(self, claim: Claim) -> bool:
-        return self.is_live and self.n == claim.n
-
-
-class StoreMachine(RuleBasedStateMachine):
-    """Rules are calls of the store; after each the rows are checked, and compared with what was predicted.
-
-    Parameters
-    ----------
-    opened : callable
-        Gives an empty store.
-    """
+class StoreMachine(StoreModel):
+    """Rules are calls of the store; after each the rows are checked, and compared with what was predicted."""
 
     runs = Bundle("runs")
     claims = Bundle("claims")
     any_run = st.one_of(claims.map(lambda claim: claim.run_id), runs)
-
-    def __init__(self, opened: Callable[[], Store]) -> None:
-        super().__init__()
-        self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(atelier.quantities, "datetime", Clock)
-        self._patch.setattr(Clock, "moment", Clock.moment)
-        self._patch.setattr(atelier.records, "secrets", random.Random(1))  # the same ids whenever an example is tried
-        self.store = opened()
-        self.known: dict[str, Known] = {}
-        self.keys: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
-        self.kernels: dict[tuple[str, str], tuple[list[str], datetime]] = {}
-        self.devices: dict[str, list[str]] = {}
-        self.views: dict[str, tuple[int, dict[str, tuple[RunState, int]]]] = {}
-        self.newest_change = 0
-        self.touched: set[str] = set()
-
-    def teardown(self) -> None:
-        try:
-            self.everything_is_as_predicted()
-        finally:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Close the store, and let the clock go on."""
-        self._patch.undo()
-        self.store.close()
 
     @initialize(target=claims, shape=st.sampled_from(SHAPES[1:]))
     def begin(self, shape: dict[str, Any]) -> Any:
@@ -196,10 +110,41 @@ class StoreMachine(RuleBasedStateMachine):
             refused("unknown_run", lambda: self.store.runs.remove(run_id))
         elif not run.state.is_final:
             refused("run_is_live", lambda: self.store.runs.remove(run_id))
+        elif run.is_pinned:
+            refused("run_is_pinned", lambda: self.store.runs.remove(run_id))
         else:
             self.store.runs.remove(run_id)
             run.is_removed = True
             refused("unknown_run", lambda: self.store.runs.get(run_id))
+
+    @rule(run_id=any_run, pinned=st.booleans())
+    def pin(self, run_id: str, pinned: bool) -> None:
+        run = self.known[run_id]
+        if run.is_removed:
+            refused("unknown_run", lambda: self.store.keeping.pin(run_id, pinned=pinned))
+        else:
+            self.store.keeping.pin(run_id, pinned=pinned)
+            run.is_pinned = pinned
+
+    @rule(run_id=any_run, other=any_run, how=st.sampled_from(["first", "last", "before", "priority"]))
+    def move(self, run_id: str, other: str, how: str) -> None:
+        order, run = self.store.order, self.known[run_id]
+        calls: dict[str, Callable[[], object]] = {
+            "first": lambda: order.first(run_id),
+            "last": lambda: order.last(run_id),
+            "before": lambda: order.before(run_id, other),
+            "priority": lambda: order.prioritise(run_id, len(other) - 10),
+        }
+        beside = self.known[other] if how == "before" else run
+        if not run.waits or not beside.waits:
+            wrong = run if not run.waits else beside
+            refused("unknown_run" if wrong.is_removed else "not_waiting", calls[how])
+        elif beside.owner != run.owner:
+            refused("unknown_run", calls[how])
+        else:
+            calls[how]()
+            queue = [waiting for waiting, _ in self.store.queue.first(99)]
+            assert sorted(queue) == sorted(one.id for one in self.known.values() if one.waits)
 
     @rule(owner=OWNERS)
     def follow(self, owner: str) -> None:
@@ -230,6 +175,7 @@ class StoreMachine(RuleBasedStateMachine):
         could = [run for run in due if self._fits(run)]
         claim, waits = self.store.queue.claim(CAPACITY, QUOTA)
         assert {wait.run_id for wait in waits} <= {run.id for run in due}
+        self.store.queue.tell(waits)
         if claim is None:
             assert not (could and len(due) == 1), f"{could} could start, and nothing else waits"
             return multiple()
@@ -272,6 +218,17 @@ class StoreMachine(RuleBasedStateMachine):
         if not run.is_removed:
             run.launches[claim.n] = run.launches.get(claim.n, 0) + 1
             assert self.store.runs.launched(claim.run_id, claim.n) == run.launches[claim.n]
+
+    @rule(claim=claims)
+    def again(self, claim: Claim) -> None:
+        """An attempt that no agent has taken up is begun again, with another token; the old one is nobody's."""
+        fresh = self.store.queue.again(claim.run_id, claim.n)
+        assert (fresh is not None) == self.known[claim.run_id].lives_in(claim)
+        if fresh is not None:
+            assert fresh.token != self.tokens.get(run_key(claim), claim.token)
+            assert sorted(fresh.devices.get(GPU, [])) == sorted(self.devices[claim.run_id])
+            self.tokens[run_key(claim)] = fresh.token
+            assert self.store.runs.by_token(hash_token(claim.token)) is None
 
     # -- what agents do, also those whose attempt is over ----------------------------------------------------------
     @rule(claim=claims)
@@ -381,97 +338,3 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(run_id=any_run)
     def fold(self, run_id: str) -> None:
         self.store.streams.fold(run_id)
-
-    # -- what is true after each ----------------------------------------------------------------------------------
-    @invariant()
-    def rows_are_sound(self) -> None:
-        rows = rows_of(self.store)
-        faults = faults_of(rows, CAPACITY, QUOTA)
-        assert not faults, "; ".join(faults)
-        assert rows.newest_change >= self.newest_change, "the counter of changes went back"
-        self.newest_change = rows.newest_change
-        there = {run.id: (run.state, run.n) for run in self.known.values() if not run.is_removed}
-        agree("state", {run.id: (run.state, run.attempt) for run in rows.runs}, there)
-        agree("leases", {lease.device: lease.holder for lease in rows.leases}, self._holders())
-        keys = {(row.owner, row.key): row.run_id for row in rows.submissions}
-        agree("keys", keys, {who: run_id for who, (_, run_id) in self.keys.items()})
-        while self.touched:
-            self._agrees(self.store.runs.get(self.touched.pop()))
-
-    def everything_is_as_predicted(self) -> None:
-        for run in self.known.values():
-            if not run.is_removed:
-                self._agrees(self.store.runs.get(run.id))
-
-    def _agrees(self, run: Run) -> None:
-        known, numbers = self.known[run.id], range(1, len(run.attempts) + 1)
-        agree("state", (run.state, len(run.attempts)), (known.state, known.n))
-        agree("artifacts", run.artifacts, len(known.paths))
-        agree("log", [one.log_size_bytes for one in run.attempts], [known.sizes.get((n, "log"), 0) for n in numbers])
-        agree("place", run.queue_position is not None, known.waits)
-        told = self.store.streams.curves(run.id, "loss")
-        agree("points", told["loss"]["count"] if told else 0, known.points)
-
-    # -- what is predicted ----------------------------------------------------------------------------------------
-    def _takes(self, claim: Claim, call: Callable[[], object]) -> bool:
-        """Whether the store takes what an attempt tells, which it is to do while the attempt lives."""
-        row = self.store.runs.by_token(hash_token(claim.token))
-        run = self.known[claim.run_id]
-        assert (row is None) == run.is_removed
-        assert row is None or (row.run_id, row.n) == run_key(claim)
-        if not run.lives_in(claim):
-            refused("stale_attempt", call)
-            return False
-        call()
-        self.touched.add(claim.run_id)
-        return True
-
-    def _due(self) -> list[Known]:
-        later = {row.id for row in rows_of(self.store).runs if row.not_before and row.not_before > Clock.moment}
-        return [run for run in self.known.values() if run.waits and run.id not in later]
-
-    def _fits(self, run: Known) -> bool:
-        living = [one for one in self.known.values() if one.is_live]
-        mine = [one for one in living if one.owner == run.owner]
-        assert QUOTA.runs is not None
-        assert QUOTA.cpu is not None
-        assert CAPACITY.cpu is not None
-        return (
-            len(mine) < QUOTA.runs
-            and sum(map(cpu_of, [run, *mine])) <= QUOTA.cpu
-            and sum(map(cpu_of, [run, *living])) <= CAPACITY.cpu
-            and run.shape.get("gpus", 0) <= len(self._free())
-        )
-
-    def _holders(self) -> dict[str, str]:
-        of_runs = {
-            one: holder_of(run_id, self.known[run_id].n) for run_id, held in self.devices.items() for one in held
-        }
-        return of_runs | {one: kernel for (kernel, _), (held, _) in self.kernels.items() for one in held}
-
-    def _free(self) -> list[str]:
-        return [device for device in DEVICES if device not in self._holders()]
-
-
-def agree(what: str, found: object, predicted: object) -> None:
-    assert found == predicted, f"{what}: found {found}, predicted {predicted}"
-
-
-def refused(code: str, call: Callable[[], object]) -> None:
-    """Call what the store has to refuse, with that code."""
-    with pytest.raises(AtelierError) as caught:
-        call()
-    assert caught.value.code == code
-
-
-def spec_of(shape: dict[str, Any]) -> dict[str, Any]:
-    """The part of a shape that a run's spec holds; the machine's size is none of it."""
-    return {name: value for name, value in shape.items() if name in {"retries", "queue_timeout_s"}}
-
-
-def cpu_of(run: Known) -> float:
-    return float(run.shape.get("cpu", 1.0))
-
-
-def run_key(claim: Claim) -> tuple[str, int]:
-    return claim.run_id, claim.n

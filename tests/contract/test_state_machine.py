@@ -14,8 +14,9 @@ from sqlalchemy import delete, insert, text
 from atelier.service.store import Claim, Store
 from atelier.service.store.schema import counters, metadata
 from atelier.testing.samples import BROKEN
-from tests.contract.store_machine import PREEMPTED, SHAPES, StoreMachine
-from tests.fuzzing import examples
+from tests.contract.store_machine import StoreMachine
+from tests.contract.store_model import PREEMPTED, SHAPES
+from tests.fuzzing import TIMES, examples
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,12 @@ def opened(request: pytest.FixtureRequest) -> Callable[[], Store]:
     return opens
 
 
+@pytest.mark.timeout(120 * TIMES)
 def test_sqlite(sqlite: Callable[[], Store]) -> None:
     run_state_machine_as_test(lambda: StoreMachine(sqlite), settings=examples(20, steps=40))
 
 
+@pytest.mark.timeout(120 * TIMES)
 def test_postgresql(postgresql: Callable[[], Store]) -> None:
     run_state_machine_as_test(lambda: StoreMachine(postgresql), settings=examples(4, steps=40))
 
