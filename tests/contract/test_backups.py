@@ -32,6 +32,7 @@ from atelier.testing.invariants import broken
 from atelier.testing.samples import new_run
 from tests.cli_driver import wait_for
 from tests.service_driver import SETTINGS
+from tests.small_disk import small_disk
 
 WRITERS = 10
 BACKUPS = 5
@@ -423,6 +424,63 @@ def test_a_home_that_has_something_is_left_alone_unless_told(service: Service, h
     with pytest.raises(NotFound):
         store.runs.get(later)
     store.close()
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_a_restore_that_is_cut_off_is_done_again(
+    service: Service, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """Until the database is in its place nothing begins over what is half there."""
+    run_id = ended(service)
+    (home / "secrets").mkdir(exist_ok=True)
+    (home / "secrets/password").write_text("hush\n")
+    back_up(home, tmp_path / "backup")
+    other, moves = tmp_path / "other", 0
+    rename = os.replace
+
+    def cut_off(source: Path, target: Path) -> None:
+        nonlocal moves
+        moves += ".restoring" in str(source)
+        if moves == cut:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atelier.service.backups.restoring.os.replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            restore(tmp_path / "backup", other, replace=False)
+    assert not (other / "db/atelier.sqlite").exists()
+    if (other / "blobs").exists():
+        with pytest.raises(Conflict) as caught:
+            service_of(other)
+        assert caught.value.code == "database_empty"
+    restore(tmp_path / "backup", other, replace=True)
+    again = service_of(other)
+    assert again.store.runs.get(run_id).state == "succeeded"
+    again.store.close()
+    assert (other / "secrets/password").read_text() == "hush\n"
+
+
+def test_another_disk_gets_copies_and_a_full_one_keeps_what_it_has(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    agent = begin(service)
+    keep(service, agent, "small.bin", b"s" * 1000)
+    with small_disk(disk, "4m"):
+        folder = disk / "backup"
+        back_up(home, folder)
+        before = Manifest.read(folder)
+        small = Objects(folder).path(hashlib.sha256(b"s" * 1000).hexdigest())
+        assert (small.read_bytes(), small.stat().st_nlink) == (b"s" * 1000, 1)
+        keep(service, agent, "large.bin", os.urandom(8 << 20))
+        with pytest.raises(OSError, match="No space left"):
+            back_up(home, folder)
+        assert Manifest.read(folder) == before
+        assert verify(folder)[1] == []
+        with restored(folder, tmp_path / "other") as other:
+            assert other.blobs.read(RunPaths(agent.run_id).artifact(1, "small.bin")) == b"s" * 1000
 
 
 def test_what_can_not_be_backed_up_is_said(service: Service, home: Path, tmp_path: Path) -> None:

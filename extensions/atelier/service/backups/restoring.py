@@ -124,10 +124,9 @@ def _lay_out(manifest: Manifest, objects: Objects, staged: Path, blobs: BlobStor
 
 def _end_what_is_not_here(home: Path, made_at: str) -> None:
     """End the attempts that lived at the time of the backup, but for those whose folders this home still has."""
-    words = (
-        f"It was at work when the backup of {made_at[:16].replace('T', ' ')} UTC was made, from which its record was "
-    )
-    words += "restored; how it went on is not known here."
+    moment = made_at[:16].replace("T", " ")
+    words = f"It was at work when the backup of {moment} UTC was made, from which its record was restored; "
+    words += "how it went on is not known here."
     store = Store(f"sqlite:///{home / STAGED / at.DATABASE}")
     try:
         for row in store.runs.live_attempts():
