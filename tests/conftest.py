@@ -14,6 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests.fuzzing import examples
+
+settings.register_profile("atelier", examples(100))
+settings.load_profile("atelier")
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
