@@ -13,7 +13,17 @@ import pytest
 
 from atelier.agent.launching import Launcher
 from atelier.agent.memory import GroupMemory
-from atelier.local.cgroups import LEAF, ControlGroup, delegate, make_group, noted_group, oom_kills, own_paths, sweep
+from atelier.local.cgroups import (
+    LEAF,
+    ControlGroup,
+    delegate,
+    make_group,
+    may_hold,
+    noted_group,
+    oom_kills,
+    own_paths,
+    sweep,
+)
 from tests.cli_driver import wait_for
 
 MIB = 1 << 20
@@ -71,6 +81,7 @@ class KernelTree:
 def test_a_group_of_version_2_has_its_limits_and_dies_as_one(tmp_path: Path, own: str) -> None:
     kernel = KernelTree(tmp_path, own, "cpu memory pids")
     folder = kernel.filled(kernel.tree / own / NAME)
+    assert may_hold(tmp_path)
     group = make_group(NAME, memory_bytes=7 * MIB, cpu=2.5, root=tmp_path)
     assert group == ControlGroup(folder, folder)
     told = {name: (folder / name).read_text() for name in ("memory.max", "memory.swap.max", "memory.oom.group")}
@@ -92,6 +103,7 @@ def test_an_agent_in_the_leaf_of_a_divided_group_makes_groups_beside_it(tmp_path
 @pytest.mark.parametrize("controllers", ["", "cpu pids"])
 def test_without_a_controller_of_memory_there_is_no_group(tmp_path: Path, controllers: str) -> None:
     kernel = KernelTree(tmp_path, "app.slice", controllers)
+    assert not may_hold(tmp_path)
     assert make_group(NAME, memory_bytes=MIB, cpu=1, root=tmp_path) is None
     assert not (kernel.tree / "app.slice" / NAME).exists()
     assert make_group(NAME, memory_bytes=MIB, cpu=1, root=tmp_path / "nothing") is None
@@ -150,6 +162,10 @@ def group() -> Iterator[ControlGroup]:
 def run_in(group: ControlGroup | None, folder: Path, code: str, output: int | None = None) -> subprocess.Popen[bytes]:
     argv = Launcher(folder / "not-begun", group).argv([sys.executable, "-c", code])
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output)
+
+
+def test_where_a_group_was_made_it_may_be(group: ControlGroup) -> None:
+    assert may_hold()
 
 
 def test_the_kernel_ends_what_needs_too_much_and_says_so(group: ControlGroup, tmp_path: Path) -> None:

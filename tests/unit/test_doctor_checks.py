@@ -55,6 +55,13 @@ def nobody() -> Iterator[Path]:
             folder.chmod(0o755)
 
 
+def test_it_says_by_what_runs_are_held(nobody: Path) -> None:
+    """An account that owns nothing may make no control group, whatever this computer has."""
+    assert "watched by their agents" in checks.check_limits(Settings()).text
+    off = Settings.model_validate({"limits": {"control_groups": False}})
+    assert "limits.control_groups" in checks.check_limits(off).text
+
+
 def test_a_home_that_is_not_writable_fails(nobody: Path) -> None:
     assert checks.check_home(nobody / "below").status == "fail"
     assert checks.check_home(nobody).status == "fail"
@@ -194,7 +201,7 @@ def test_the_whole_doctor(
     code = main(["doctor", "--json"])
     told = json.loads(capsys.readouterr().out)
     names = [check["name"] for check in told["checks"]]
-    wanted = ["settings", "accounts", "python", "home", "file system", "disk", "memory", "gpu", "service"]
+    wanted = ["settings", "accounts", "python", "home", "file system", "disk", "memory", "limits", "gpu", "service"]
     assert names[: len(wanted)] == wanted
     assert code == (0 if told["ok"] else 1)
     assert all(check["todo"] for check in told["checks"] if check["status"] == "fail")

@@ -18,6 +18,7 @@ from atelier.client.address import live_address, noted_service
 from atelier.client.embedded import lock_holder
 from atelier.errors import AtelierError
 from atelier.local.catalog import effective_catalog, lock_of
+from atelier.local.cgroups import may_hold
 from atelier.local.computer import this_computer
 from atelier.quantities import format_bytes
 from atelier.settings import Image, Settings, load_settings
@@ -165,6 +166,17 @@ def _available_bytes() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def check_limits(settings: Settings) -> Check:
+    """By what runs are held to the memory and the cores of their machines."""
+    if not settings.limits.control_groups:
+        return Check("limits", "ok", "memory of runs is watched by their agents, cores are free: limits.control_groups")
+    if may_hold():
+        return Check("limits", "ok", "runs are held to memory and cores by control groups")
+    return Check(
+        "limits", "ok", "memory of runs is watched by their agents, cores are free: no control group may be had"
+    )
 
 
 def check_gpu() -> Check:

@@ -51,6 +51,8 @@ def examine(options: Namespace) -> Iterator[Check]:
         yield checks.check_file_system(home)
     yield checks.check_disk(Path.home() if named else home)
     yield checks.check_memory()
+    if not named:
+        yield checks.check_limits(settings)
     yield checks.check_gpu()
     service, offered = _service(options, home, named=named)
     yield service

@@ -147,6 +147,17 @@ def _status(folder: Path) -> os.stat_result | None:
         return None
 
 
+def may_hold(root: Path = Path("/")) -> bool:
+    """Whether work can be held to its memory by a group here; nothing is made or moved for the answer."""
+    paths, tree = own_paths(root), root / TREE.relative_to("/")
+    parent, offered = _offered(paths.get("", ""), tree)
+    if "memory" in offered:
+        is_given = "memory" in _read(parent / "cgroup.subtree_control").split() or _is_ours(parent)
+        return is_given and os.access(parent, os.W_OK)
+    place = tree / "memory" / paths.get("memory", "")
+    return "memory" in paths and os.access(place if place.is_dir() else tree / "memory", os.W_OK)
+
+
 def own_paths(root: Path = Path("/")) -> dict[str, str]:
     """This process's place in each hierarchy: controller → path without a slash before it; version 2 is ``""``."""
     found: dict[str, str] = {}
@@ -209,12 +220,17 @@ def _v2_limits(parent: Path, memory_bytes: int, cpu: float) -> list[tuple[str, s
 
 def _delegated(own: str, tree: Path) -> Path | None:
     """The group below which one with a limit of memory can be made; None where there is no such one."""
-    place = tree / own
-    parent = place.parent if place.name == LEAF else place
-    offered = _read(parent / "cgroup.controllers").split()
+    parent, offered = _offered(own, tree)
     if "memory" not in offered or not os.access(parent, os.W_OK):
         return None
     return parent if delegate(parent, [name for name in _V2 if name in offered]) else None
+
+
+def _offered(own: str, tree: Path) -> tuple[Path, list[str]]:
+    """The group below which ours would lie, and its controllers."""
+    place = tree / own
+    parent = place.parent if place.name == LEAF else place
+    return parent, _read(parent / "cgroup.controllers").split()
 
 
 def delegate(group: Path, controllers: Sequence[str]) -> bool:
