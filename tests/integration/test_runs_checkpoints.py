@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -257,6 +258,14 @@ def test_a_computer_that_goes_down_tells_all_in_any_order(service: Service, tmp_
         assert [(one.state, one.reason) for one in run.attempts] == [("preempted", "preempted"), ("succeeded", None)]
 
 
+def watch(service: Service, run_id: str, heard: list[str]) -> None:
+    """Collect the types of what a view hears of a run, until it is final."""
+    for event in service.client.events(run_id):
+        heard.append(event.type)
+        if event.type == "run" and event.data["ended_at"] is not None and event.data["state"] == "succeeded":
+            return
+
+
 def test_a_step_of_two_attempts_is_told_once(service: Service, tmp_path: Path) -> None:
     """Killed between what it logged of a step and the checkpoint of it, a training logs that step again."""
     code = """
@@ -271,8 +280,14 @@ def test_a_step_of_two_attempts_is_told_once(service: Service, tmp_path: Path) -
             if step == 2:
                 job.checkpoint("weights", step=step + 1)
     """
-    run = service.finish(write(tmp_path, train__py=code), retries=1)
+    run_id = service.submit(write(tmp_path, train__py=code), retries=1)
+    heard: list[str] = []
+    watching = threading.Thread(target=watch, args=(service, run_id, heard))
+    watching.start()
+    run = service.wait(run_id)
     assert (run.state, len(run.attempts)) == ("succeeded", 2), service.log(run.id)
+    watching.join(30)
+    assert heard.count("open") == 2, "a view reads the curves anew when the second attempt begins to tell"
     wanted = [[0, 1], [1, 1], [2, 1], [3, 2], [4, 2], [5, 2]]
     assert [point[:2] for point in service.client.metrics(run.id, name="loss")["points"]] == wanted
     assert [point[:2] for point in service.client.metrics(run.id)["names"]["loss"]["points"]] == wanted

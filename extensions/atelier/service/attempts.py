@@ -207,7 +207,10 @@ class AttemptManager(AttemptFiles):
             event = Event("log", {"run": agent.run_id, "attempt": agent.n, "size": size})
             self.feed.publish(agent.owner, agent.run_id, event)
         if points:
-            self.feed.publish(agent.owner, agent.run_id, metrics_event(agent.run_id, points))
+            # A later attempt tells some steps again: its first points take others away, so views read the curves anew.
+            takes_back = agent.n > 1 and offset == 0
+            event = Event("resync", {}) if takes_back else metrics_event(agent.run_id, points)
+            self.feed.publish(agent.owner, agent.run_id, event)
         return size
 
     def finish(self, agent: AgentCaller, report: FinishReport) -> Run:
