@@ -178,6 +178,8 @@ def test_bob_can_not_change_what_is_anns(place: Place) -> None:
     before = place.call("GET", f"/runs/{place.run_id}", "ann-1").json()
     changes = [
         ("POST", f"/runs/{place.run_id}/cancel", {"now": True}),
+        ("POST", f"/runs/{place.run_id}/move", {"to": "last"}),
+        ("PUT", f"/runs/{place.run_id}/pin", None),
         ("DELETE", f"/runs/{place.run_id}", None),
         ("DELETE", "/models/digits/versions/1", None),
         ("PUT", "/models/digits/aliases/staging", {"version": 1}),
@@ -291,3 +293,34 @@ def test_a_hub_in_trouble_is_said_and_known_tokens_go_on(place: Place) -> None:
     finally:
         place.hub.is_down = False
     assert place.call("GET", "/catalog", "emil-1").status_code == 200
+
+
+def test_many_runs_of_ann_keep_bobs_from_nothing(place: Place, tmp_path: Path) -> None:
+    """Each needs the whole computer; bob's, submitted last, goes before all of ann's but those that began before."""
+    plan = plan_bundle(find_work(str(write(tmp_path, train__py="1")), tmp_path), limit_bytes=1 << 20)
+    sha256, ids = write_bundle(plan, tmp_path / "bundle"), []
+    spec = {"work": plan.work.model_dump(mode="json"), "bundle": sha256, "machine": "whole"}
+    for token in ("ann-1", "bob-1"):
+        place.call("PUT", f"/bundles/{sha256}", token, content=(tmp_path / "bundle").read_bytes())
+    for token in ("ann-1",) * 6 + ("bob-1",):
+        made = place.call("POST", "/runs", token, json=spec | {"priority": 100 if token == "ann-1" else -100})
+        assert made.status_code == 201, made.text
+        ids.append(made.json()["id"])
+    bobs = ids[-1]
+    for to in ({"before": ids[-2]}, {"before": place.run_id}):
+        assert place.call("POST", f"/runs/{bobs}/move", "bob-1", json={"to": to}).json()["error"]["code"] in {
+            "unknown_run",
+            "not_waiting",  # it has begun by now
+        }
+    records = []
+    for run_id in ids:
+        path, token = f"/runs/{run_id}", "bob-1" if run_id == bobs else "ann-1"
+        wait_for(lambda p=path, t=token: place.call("GET", p, t).json()["state"] == "succeeded", f"the end of {run_id}")
+        records.append(place.call("GET", path, token).json())
+    submitted = records[-1]["queued_at"]
+    began_later = [record["id"] for record in records if record["attempts"][0]["created_at"] > submitted]
+    assert bobs in began_later
+    order = sorted(records, key=lambda record: str(record["attempts"][0]["created_at"]))
+    later = [record["id"] for record in order if record["id"] in began_later]
+    assert bobs in later[:2], "ann's runs went before bob's, again and again"
+    assert len(later) > 2, "nothing had to wait"

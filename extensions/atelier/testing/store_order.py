@@ -16,7 +16,7 @@ from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
 from atelier.records import RunState, new_run_id
 from atelier.service.store import Capacity, Claim, Quota, Store
-from atelier.service.store.schema import late_turns, runs
+from atelier.service.store.schema import runs, turns
 from atelier.service.store.workqueue import MOST_TOLD
 from atelier.testing.samples import BROKEN, DONE, claimed, created, due_now, finished, queued, running
 
@@ -38,7 +38,12 @@ def waits_since(store: Store, run_id: str, age: timedelta) -> None:
 
 
 def described(
-    waiting: Sequence[Row[Any]], live: Mapping[str, int], had_late: Mapping[str, bool], *, now: datetime
+    waiting: Sequence[Row[Any]],
+    live: Mapping[str, int],
+    taken: Mapping[str, datetime],
+    had_late: Mapping[str, bool],
+    *,
+    now: datetime,
 ) -> list[str]:
     """The order of the queue as `ordering` words it."""
 
@@ -54,14 +59,24 @@ def described(
     for row in sorted(due, key=lambda row: (since(row), row.id)):
         if since(row) < now - HOUR and row.queued_at < now - HOUR and not had_late[row.owner]:
             late.setdefault(row.owner, row)
-    fair, ahead = [], {owner: live[owner] + (owner in late) for owner in live}
+    own: dict[str, list[Row[Any]]] = {owner: [] for owner in live}
     for row in sorted(due, key=lambda row: (-row.priority, row.turn_at, row.id)):
         if row not in late.values():
-            ahead[row.owner] += 1
-            fair.append((ahead[row.owner], row.turn_at, row.id))
+            own[row.owner].append(row)
+    last_turn = {owner: (0, taken[owner].timestamp() if owner in taken else 0.0) for owner in live}
+    for number, owner in enumerate(late):
+        last_turn[owner] = (1, float(number))
+    counts = {owner: live[owner] + (owner in late) for owner in live}
+    fair: list[str] = []
+    while any(own.values()):  # one after another, as if none ended meanwhile
+        heads = [each[0] for each in own.values() if each]
+        row = min(heads, key=lambda row: (counts[row.owner], last_turn[row.owner], row.turn_at, row.owner))
+        fair.append(own[row.owner].pop(0).id)
+        counts[row.owner] += 1
+        last_turn[row.owner] = (2, float(len(fair)))
     first = [row.id for row in sorted(late.values(), key=lambda row: (since(row), row.id))]
     last = sorted((row.not_before, row.id) for row in waiting if pauses(row))
-    return [*first, *(run_id for *_, run_id in sorted(fair)), *(run_id for _, run_id in last)]
+    return [*first, *fair, *(run_id for _, run_id in last)]
 
 
 def multiply(store: Store, run_id: str, copies: int) -> None:
@@ -116,7 +131,18 @@ class OrderSuite:
         assert line(store) == [carl, bob[0], ann[0], bob[1], ann[1]]
         store.runs.finish(lives[0].run_id, 1, DONE)
         store.runs.finish(lives[1].run_id, 1, DONE)
-        assert line(store) == [ann[0], carl, ann[1], bob[0], bob[1]]
+        assert line(store) == [carl, ann[0], bob[0], ann[1], bob[1]]
+
+    def test_owners_take_turns_where_there_is_room_for_one(self, store: Store) -> None:
+        """None is live when the next is looked for: a count of those that live would let the older crowd go on."""
+        ann = [queued(store, "ann#1") for _ in range(5)]
+        bob = [queued(store, "bob#1") for _ in range(2)]
+        claim = claimed(store)
+        carl = queued(store, "carl#1")
+        store.runs.finish(claim.run_id, claim.n, DONE)
+        assert claim.run_id == ann[0]
+        assert line(store) == [bob[0], carl, ann[1], bob[1], ann[2], ann[3], ann[4]]
+        assert drained(store) == [bob[0], carl, ann[1], bob[1], ann[2], ann[3], ann[4]]
 
     def test_shares_come_out_equal(self, store: Store) -> None:
         """Whatever is submitted in which order: of the first starts every owner who has enough runs gets as many."""
@@ -133,7 +159,8 @@ class OrderSuite:
         chance, now = random.Random(seed), utcnow()
         owners = [f"{letter}#1" for letter in "abcde"]
         live = {owner: chance.randrange(3) for owner in owners}
-        had_late = {owner: chance.random() < 0.3 for owner in owners}
+        taken = {owner: now - HOUR * chance.randrange(1, 9) for owner in owners if chance.random() < 0.6}
+        had_late = {owner: owner in taken and chance.random() < 0.5 for owner in owners}
         one = queued(store)
         multiply(store, one, 60)
         with store.database.write() as connection:
@@ -142,8 +169,9 @@ class OrderSuite:
                 for _ in range(live[owner]):
                     this = update(runs).where(runs.c.id == ids.pop())
                     connection.execute(this.values(owner=owner, state=chance.choice(["starting", "running"])))
-                if had_late[owner]:
-                    connection.execute(insert(late_turns).values(owner=owner, taken_at=now - HOUR / 2))
+                if owner in taken:
+                    late_at = now - HOUR / 2 if had_late[owner] else None
+                    connection.execute(insert(turns).values(owner=owner, taken_at=taken[owner], late_at=late_at))
             for run_id in ids:
                 age = HOUR * chance.choice([0, 0.1, 0.5, 2, 3, 5])
                 pause = chance.choice([None, None, None, -HOUR / 60, -HOUR * 2, HOUR / 30, HOUR * 9])
@@ -155,7 +183,7 @@ class OrderSuite:
                     )
                 )  # fmt: skip
             waiting = list(connection.execute(select(runs).where(runs.c.state == RunState.QUEUED.value)))
-        assert line(store) == described(waiting, live, had_late, now=now)
+        assert line(store) == described(waiting, live, taken, had_late, now=now)
 
     def test_nobody_starves_and_no_limit_is_passed(self, store: Store) -> None:
         """A stream of small runs of several owners, and large ones among them: all start, in bounded time."""
@@ -186,7 +214,7 @@ class OrderSuite:
         last = queued(store, "ann#1", priority=-1)
         assert line(store) == [urgent, later, plain, others, last]
         assert [store.runs.get(run_id).priority for run_id in (plain, urgent, last)] == [0, 5, -1]
-        assert drained(store) == [urgent, plain, later, others, last]
+        assert drained(store) == [urgent, later, plain, others, last]
 
     def test_a_priority_can_be_changed_while_a_run_waits(self, store: Store) -> None:
         first, second = queued(store), queued(store)

@@ -51,9 +51,9 @@ class QueueSuite:
         assert store.queue.claim(Capacity(), FREE) == (None, [])
         assert [row.id for row in store.runs.live_attempts()] == [run_id]
 
-    def test_first_in_first_out_whoever_asks(self, store: Store) -> None:
+    def test_who_had_no_turn_for_longest_comes_next(self, store: Store) -> None:
         ids = [queued(store, owner) for owner in ("bob#1", "ann#1", "carl#1", "ann#1", "bob#1")]
-        assert [claimed(store).run_id for _ in ids] == ids
+        assert [claimed(store).run_id for _ in ids] == [*ids[:3], ids[4], ids[3]]
 
     # -- devices --------------------------------------------------------------------------------------------------
     def test_devices_are_leased_all_or_none(self, store: Store) -> None:

@@ -1,7 +1,8 @@
 """The order in which waiting runs are tried: fair between owners, each one's own as he wants, nobody last for ever.
 
-Who has the fewest runs that live, or are tried before, comes next; of two the one whose run has waited longer. So many
-runs of one owner keep no other's from starting, and priorities order an owner's own runs only. Once in each
+Who has the fewest runs that live, or are tried before, comes next; of two the one who has had no turn for longer, then
+the one whose run has waited longer. So many runs of one owner keep no other's from starting, also where there is room
+for one run only, and priorities order an owner's own runs only. Once in each
 ``patience`` the run of an owner that has waited longest, and for longer than that, goes before all others, in the order
 of submits: whatever passes it by does so no longer. What pauses before its next attempt comes last.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Subquery, case, func, 
 from atelier.quantities import utcnow
 from atelier.records import RunState
 from atelier.service.store.retries import JITTER, LONGEST_PAUSE_S
-from atelier.service.store.schema import late_turns, runs
+from atelier.service.store.schema import runs, turns
 
 PATIENCE_S = 3600.0
 """The default of the setting ``limits.queue_patience``."""
@@ -27,6 +28,9 @@ PATIENCE_S = 3600.0
 is_queued = runs.c.state == RunState.QUEUED.value
 
 _LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_S * (1 + JITTER))
+_TICK = timedelta(microseconds=1)
+_NEVER = datetime(1970, 1, 2, tzinfo=UTC)
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _since = func.coalesce(runs.c.not_before, runs.c.queued_at)
 
 
@@ -47,21 +51,40 @@ class Line:
 
     @cached_property
     def fair(self) -> Subquery:
-        """``id``, ``owner``, ``live``, ``share``, ``turn_at`` of those that may start now and are not late."""
+        """``id``, ``owner``, ``live`` and what orders them, of those that may start now and are not late."""
         live = _live()
-        ahead = func.coalesce(live.c.live, 0) + case((runs.c.owner.in_(list(self.late.values())), 1), else_=0)
-        own = func.row_number().over(
-            partition_by=runs.c.owner, order_by=(runs.c.priority.desc(), runs.c.turn_at, runs.c.id)
+        late = case((runs.c.owner.in_(list(self.late.values())), 1), else_=0)
+        window: dict[str, Any] = {
+            "partition_by": runs.c.owner,
+            "order_by": (runs.c.priority.desc(), runs.c.turn_at, runs.c.id),
+        }
+        own = late + func.row_number().over(**window)
+        head = func.first_value(runs.c.turn_at).over(**window).label("head")
+        count = func.coalesce(live.c.live, 0)
+        query = select(
+            *(runs.c.id, runs.c.owner, count.label("live"), (count + own).label("share")),
+            *(own.label("own"), self._last_turn.label("had"), head),
         )
-        count = func.coalesce(live.c.live, 0).label("live")
-        query = select(runs.c.id, runs.c.owner, runs.c.turn_at, count, (ahead + own).label("share"))
+        query = query.outerjoin(live, live.c.owner == runs.c.owner).outerjoin(turns, turns.c.owner == runs.c.owner)
         due = is_queued & _is_due(self.now) & runs.c.id.not_in(list(self.late))
-        return query.outerjoin(live, live.c.owner == runs.c.owner).where(due).subquery("fair")
+        return query.where(due).subquery("fair")
+
+    @property
+    def _last_turn(self) -> ColumnElement[Any]:
+        """When an owner had a turn; those whose late runs go first have theirs before what follows, in that order."""
+        had = func.coalesce(turns.c.taken_at, _NEVER)
+        first = {owner: _FIRST + number * _TICK for number, owner in enumerate(self.late.values())}
+        return case(*((runs.c.owner == owner, moment) for owner, moment in first.items()), else_=had) if first else had
+
+    @property
+    def _key(self) -> tuple[ColumnElement[Any], ...]:
+        """By what `fair` is ordered: of equal shares, who has fewer tried before has had a turn longer ago."""
+        fair = self.fair.c
+        return fair.share, fair.own, fair.had, fair.head, fair.owner
 
     def in_turn(self, query: Select[Any], *, most: int | None, after: int = 0) -> Select[Any]:
         """A query over `fair` in its order, from a place on."""
-        fair = self.fair
-        return query.order_by(fair.c.share, fair.c.turn_at, fair.c.id).limit(most).offset(after)
+        return query.order_by(*self._key).limit(most).offset(after)
 
     def pausing(self) -> Select[Any]:
         """Ids and owners of those that pause, the soonest first."""
@@ -80,9 +103,8 @@ class Line:
         """The place of each of these that waits, from 1 over all owners."""
         wanted = set(run_ids)
         found = {run_id: place for place, run_id in enumerate(self.late, 1) if run_id in wanted}
-        fair = self.fair
-        place = func.row_number().over(order_by=(fair.c.share, fair.c.turn_at, fair.c.id)).label("place")
-        placed = select(fair.c.id, place).subquery("placed")
+        place = func.row_number().over(order_by=self._key).label("place")
+        placed = select(self.fair.c.id, place).subquery("placed")
         for row in self.connection.execute(select(placed).where(placed.c.id.in_(run_ids))):
             found[row.id] = len(self.late) + int(row.place)
         if len(found) < len(wanted):
@@ -101,7 +123,7 @@ def _late(connection: Connection, now: datetime, cutoff: datetime) -> dict[str, 
     waits = is_queued & _is_due(now) & (runs.c.queued_at <= cutoff)  # what pauses has waited no longer than that
     if connection.execute(select(runs.c.id).where(waits).limit(1)).first() is None:
         return {}
-    had = select(late_turns.c.owner).where(late_turns.c.taken_at > cutoff)
+    had = select(turns.c.owner).where(turns.c.late_at > cutoff)
     query = select(runs.c.id, runs.c.owner).where(waits, _since <= cutoff, runs.c.owner.not_in(had))
     found: dict[str, str] = {}
     owners = set()
@@ -128,9 +150,9 @@ def places(connection: Connection, run_ids: Sequence[str], patience_s: float) ->
     return Line.of(connection, patience_s).places(run_ids) if run_ids else {}
 
 
-def note_late_turn(connection: Connection, owner: str) -> None:
-    """Note that an owner's longest waiting run went first."""
+def note_turn(connection: Connection, owner: str, *, is_late: bool) -> None:
+    """Note that a run of an owner was taken, and whether it was the longest waiting one that went before all."""
     now = utcnow()
-    known = update(late_turns).where(late_turns.c.owner == owner).values(taken_at=now)
-    if connection.execute(known).rowcount == 0:
-        connection.execute(insert(late_turns).values(owner=owner, taken_at=now))
+    values = {"taken_at": now} | ({"late_at": now} if is_late else {})
+    if connection.execute(update(turns).where(turns.c.owner == owner).values(**values)).rowcount == 0:
+        connection.execute(insert(turns).values(owner=owner, **values))

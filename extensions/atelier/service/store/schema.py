@@ -99,11 +99,12 @@ runs = Table(
     Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )
 
-late_turns = Table(
-    "late_turns",
+turns = Table(
+    "turns",
     metadata,
     Column("owner", String(300), primary_key=True),
     Column("taken_at", UtcTime, nullable=False),
+    Column("late_at", UtcTime),
 )
 
 removed_runs = Table(

@@ -14,7 +14,7 @@ from atelier.records import REASON_TEXT, AttemptState, Reason, RunState
 from atelier.service.store.database import Database, next_change
 from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, live_attempt, move, new_token
-from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_late_turn
+from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_turn
 from atelier.service.store.schema import attempts, leases, runs
 
 MOST_TOLD = 100
@@ -93,8 +93,7 @@ class Queue:
             row, waits = _first_that_fits(_waiting(queue, quota), stock)
             if row is None:
                 return None, waits
-            if row.id in queue.late:
-                note_late_turn(connection, row.owner)
+            note_turn(connection, row.owner, is_late=row.id in queue.late)
             return _take(connection, row, stock.free), waits
 
     def again(self, run_id: str, n: int) -> Claim | None:

@@ -20,9 +20,10 @@ def upgrade() -> None:
     op.create_index("ix_runs_owner_state_created", "runs", ["owner", "state", "created_at"])
     op.create_index("ix_runs_owner_id", "runs", ["owner", "id"])
     op.create_table(
-        "late_turns",
+        "turns",
         sa.Column("owner", sa.String(300), nullable=False),
         sa.Column("taken_at", sa.DateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("owner", name="pk_late_turns"),
+        sa.Column("late_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("owner", name="pk_turns"),
     )
     op.execute("UPDATE runs SET turn_at = queued_at WHERE state = 'queued'")
