@@ -170,6 +170,11 @@ def artifact(path: str, n: int = 1, kind: str = "saved") -> Artifact:
     )
 
 
+def passing(paths: RunPaths, n: int) -> tuple[str, str]:
+    """What is an attempt's as long as it lives, and as long as its log is not stored in one piece."""
+    return f"{paths.incoming(n)}/0123", paths.chunk(n, "log", 0)
+
+
 def live_run(service: Service) -> tuple[str, int]:
     """A run in its second attempt, both of which have left what they own and what they don't."""
     store, blobs = service.store, service.blobs
@@ -178,7 +183,7 @@ def live_run(service: Service) -> tuple[str, int]:
     for key in (paths.bundle, paths.record, paths.lock, paths.notebook):
         blobs.write(key, b"x")
     for n in (1, 2):
-        for key in (paths.artifact(n, "a/b.txt"), paths.artifact(n, "torn"), paths.chunk(n, "log", 0)):
+        for key in (*(paths.artifact(n, name) for name in ("a/b.txt", "torn")), *passing(paths, n)):
             blobs.write(key, b"x")
         for step, copy in ((1, 1), (1, 2), (2, 1)):
             blobs.write(f"{paths.checkpoint(n, step, copy=copy)}/state.pt", b"x")
@@ -204,13 +209,14 @@ def test_what_an_attempt_that_lives_has_stored_is_its_own(made: Callable[[str], 
     paths = RunPaths(run_id)
     of_the_first = {
         paths.artifact(1, "torn"),
+        passing(paths, 1)[0],
         f"{paths.checkpoint(1, 1, copy=1)}/state.pt",
         f"{paths.checkpoint(1, 2, copy=1)}/state.pt",
     }
     assert orphans(service) == of_the_first
     service.store.artifacts.add(run_id, artifact("a/b.txt", n))
     service.store.runs.finish(run_id, n, Outcome(AttemptState.SUCCEEDED))
-    of_the_second = {paths.artifact(2, "torn"), paths.artifact(1, "a/b.txt")} | {
+    of_the_second = {paths.artifact(2, "torn"), paths.artifact(1, "a/b.txt"), passing(paths, 2)[0]} | {
         f"{paths.checkpoint(2, step, copy=copy)}/state.pt" for step, copy in ((1, 1), (1, 2), (2, 1))
     }
     assert orphans(service) == of_the_first | of_the_second
