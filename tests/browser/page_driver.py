@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,9 @@ def platform_with_images(folder: Path, *, yaml: str = "") -> Iterator[Platform]:
     with running_platform(folder, images=()) as platform:
         yield platform
         # The run of a test that failed in the middle goes on, as it should, until we end it.
+        for pid in _runs(platform):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # an agent that may stop gives its place away, and its run comes again
         processes.end(lambda: _runs(platform), patience_s=2)
 
 

@@ -84,7 +84,7 @@ def uses_everything(ann: Visitor, hers: Records) -> str:
     with ann.page.expect_download():
         model.get_by_role("link", name="Download").click()
     ann.do("atelier:show-runs")
-    ann.page.get_by_test_id("atelier-runs").get_by_role("button", name="steps").click()
+    ann.page.get_by_test_id("atelier-runs").get_by_role("button", name="steps", exact=True).click()
     return pane.id
 
 
