@@ -83,6 +83,14 @@ def test_import_loads_nothing_heavy_and_is_quick() -> None:
     assert min(spent_s for spent_s, _ in results) <= 0.15
 
 
+def test_an_agent_is_up_without_what_is_slow_to_import() -> None:
+    """It begins with every attempt and shares the machine with the work; models of records took half of its start."""
+    program = "import sys, atelier.agent.attempt; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+    slow = {"pydantic", "httpx", "yaml", "numpy", "sqlalchemy", "nbclient", "jupyter_client", "zmq", "asyncio"}
+    assert slow.isdisjoint(done.stdout.split()), slow & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "XX" + "X"])
 def test_no_file_promises_work_for_later(word: str) -> None:
     tracked = subprocess.run(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from atelier.bundle.exclusions import is_too_long
+from atelier.bundle.names import is_too_long
 from atelier.errors import Conflict, RefusedInput
 
 MANIFEST = ".atelier-manifest.json"

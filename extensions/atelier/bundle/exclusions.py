@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -14,9 +13,6 @@ IGNORE_FILES = (".gitignore", ".atelierignore")
 
 CACHE_FOLDERS = frozenset({"__pycache__", "node_modules", "venv", "env", "__pypackages__", "lost+found"})
 """Folders that are made again by tools; ``venv`` and ``env`` only when they are Python environments."""
-
-MOST_PATH_BYTES = 3500
-MOST_NAME_BYTES = 255
 
 _CREDENTIAL_NAMES = re.compile(
     r"""id_(?:rsa|dsa|ecdsa|ed25519)(?:\..*)?(?<!\.pub)
@@ -36,21 +32,6 @@ _EXECUTED_COPY = re.compile(rf"\.{RUN_ID.pattern}\.ipynb$")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 _CODE_SUFFIXES = frozenset({".py", ".ipynb", ".md", ".rst"})
 _LOOKED_INTO_BYTES = 32 * 1024
-
-
-def is_too_long(path: str) -> bool:
-    """Whether no folder of a run could hold a file of that path: Linux takes 4096 bytes, of which it begins some."""
-    names = os.fsencode(path).split(b"/")
-    return len(os.fsencode(path)) > MOST_PATH_BYTES or any(len(name) > MOST_NAME_BYTES for name in names)
-
-
-def no_name(path: str) -> str | None:
-    """Why no file of a bundle can have that path, as the files that can't; None for one that can."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "files whose names are not UTF-8"
-    return "files whose paths are too long" if is_too_long(path) else None
 
 
 def is_hidden(path: str) -> bool:

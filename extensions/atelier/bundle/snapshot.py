@@ -30,10 +30,10 @@ from atelier.bundle.exclusions import (
     is_executed_copy,
     is_hidden,
     is_worth_a_word,
-    no_name,
 )
 from atelier.bundle.gitstate import GitState, git_state
 from atelier.bundle.ignorefile import IgnoreFile
+from atelier.bundle.names import no_name
 from atelier.errors import RefusedInput
 from atelier.home import atelier_home
 from atelier.quantities import format_bytes
