@@ -26,7 +26,7 @@ from atelier.local.cgroups import (
 )
 from tests.cli_driver import wait_for
 
-MIB = 1 << 20
+MIB, NOBODY = 1 << 20, 65534
 NAME = f"atelier-r-unittests2-{os.getpid()}"
 
 # -- where the kernel counts --------------------------------------------------------------------------------------
@@ -162,6 +162,17 @@ def group() -> Iterator[ControlGroup]:
 def run_in(group: ControlGroup | None, folder: Path, code: str, output: int | None = None) -> subprocess.Popen[bytes]:
     argv = Launcher(folder / "not-begun", group).argv([sys.executable, "-c", code])
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output)
+
+
+def test_an_account_that_owns_nothing_makes_none(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("becoming another account needs root")
+    child = os.fork()
+    if child == 0:
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os._exit(0 if make_group(NAME, memory_bytes=MIB, cpu=1) is None and not may_hold() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_where_a_group_was_made_it_may_be(group: ControlGroup) -> None:
