@@ -236,6 +236,34 @@ def test_a_notebook_leaves_its_next_cells_to_the_attempt_that_goes_on(service: S
     assert [[step, value] for step, value, _ in points["accuracy"]] == [[5, 1.0]]
 
 
+def test_an_exit_with_75_gives_the_place_away_only_when_that_was_asked_for(service: Service, tmp_path: Path) -> None:
+    code = """
+        import pathlib, sys, time, atelier
+        job = atelier.current_run()
+        if job.resume_from:
+            print("resumed from", job.resume_from.name)
+            raise SystemExit
+        print("begun", flush=True)
+        while not (pathlib.Path(HERE) / "end").exists() and not job.should_stop():
+            time.sleep(0.02)
+        pathlib.Path("weights").touch()
+        job.checkpoint("weights", step=7)
+        sys.exit(75)
+    """
+    runs = {}
+    for name in ("asked", "unasked"):
+        script = write(tmp_path / name, train__py=code.replace("HERE", repr(str(tmp_path))))
+        runs[name] = service.submit(script)
+        service.wait_log(runs[name], "begun")
+    os.kill(service.agents(runs["asked"])[0], signal.SIGTERM)
+    run = service.wait(runs["asked"])
+    assert (run.state, service.log(run.id)) == ("succeeded", "resumed from step-0000000007\n")
+    assert [(one.state, one.exit_code) for one in run.attempts] == [("preempted", 75), ("succeeded", 0)]
+    (tmp_path / "end").touch()
+    run = service.wait(runs["unasked"])
+    assert (run.state, run.reason, run.attempts[0].exit_code, len(run.attempts)) == ("failed", "code_error", 75, 1)
+
+
 def test_a_computer_that_goes_down_tells_all_in_any_order(service: Service, tmp_path: Path) -> None:
     """The work dies of the signal before its agent has it: that is no failure of the code."""
     waits = "while atelier.current_run().attempt == 1:\n    print('begun', flush=True)\n    time.sleep(60)"
