@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -312,6 +313,24 @@ def test_a_clock_that_went_back_makes_nothing_older(
     assert orphans(service) == {"runs/r-aaaaaaaaaa"}
     moment += GRACE + timedelta(hours=1)
     assert service.house.sweeper.sweep_if_due() == 1
+
+
+def test_a_look_is_given_up_when_the_service_ends(made: Callable[[str], Service]) -> None:
+    service = made("retention: {age: 1d, size: 1, keep: 0}\n")
+    kept = {ended(service, days=9) for _ in range(3)}
+    service.blobs.write("runs/r-aaaaaaaaaa/run.json", b"{}")
+
+    async def begin_and_end() -> None:
+        task = asyncio.create_task(service.house.run())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(begin_and_end())
+    assert service.house.sweeper.sweep_if_due() == 0
+    assert not service.house.sweeper.notes.exists(), "half a look was noted"
+    assert service.house.expiry.apply() == 0
+    assert set(service.blobs.names("runs")) == {*kept, "r-aaaaaaaaaa"}
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b"[]", b'{"looked_at": 1, "found": {}}', b'{"found": {"x": "y"}}'])

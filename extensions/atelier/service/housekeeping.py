@@ -30,6 +30,9 @@ LAYER_AGE_S = 30 * 24 * 3600.0
 """A layer of requirements that no run has begun with for so long is made again when one asks for it."""
 
 PAUSE_S = 3600.0
+CALM_S = 60.0
+"""Before all blobs are listed: a start is not the time for it."""
+
 CLOCK_GRACE = timedelta(minutes=1)
 
 
@@ -56,13 +59,21 @@ class Housekeeper:
     layers: Path
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Go on until cancelled; what is being done then is given up."""
+        try:
+            await self._run()
+        finally:
+            for part in (self.expiry, self.sweeper):
+                part.ending.set()
+
+    async def _run(self) -> None:
         await self._apart(self.look_through)
         while True:
             await self._apart(self.expiry.apply)
             await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
             await self._apart(self.clear_layers)
+            await asyncio.sleep(CALM_S)
             await self._apart(self.sweeper.sweep_if_due)
             await asyncio.sleep(PAUSE_S)
 

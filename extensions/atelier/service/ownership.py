@@ -7,7 +7,7 @@ anybody's, however slow its writer is; what an attempt that lives has stored and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,10 +28,13 @@ class Orphan:
     size_bytes: int
 
 
-def find_orphans(blobs: BlobStore, owning: OwningStore) -> Iterator[Orphan]:
+def find_orphans(
+    blobs: BlobStore, owning: OwningStore, *, between_pages: Callable[[], None] = lambda: None
+) -> Iterator[Orphan]:
     """All of runs, page by page in memory that doesn't grow with them, and of models; uploads go by their age."""
     names = iter(blobs.names("runs"))
     while page := list(islice(names, RUNS_AT_ONCE)):
+        between_pages()
         there = {run_id: blobs.sizes(f"runs/{run_id}") for run_id in page}
         owns = owning.of_runs(page)
         for run_id, sizes in there.items():

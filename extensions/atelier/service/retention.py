@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from atelier.errors import NotFound
@@ -61,6 +62,8 @@ class Expiry:
     runs: RunManager
     rule: Retention
     tell: Callable[[str], None]
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set when the service ends: what is left to do is done by the next one."""
 
     def apply(self) -> int:
         """Remove what is due, as its owner would; how many. Cut off and done again, it goes on."""
@@ -70,11 +73,11 @@ class Expiry:
             self.measure()
         _, kept_bytes = self.store.keeping.total()
         gone = due(self.store.keeping.removable(self.rule.keep), self.rule, kept_bytes=kept_bytes, now=utcnow())
-        return sum(self._remove(each) for each in list(gone))
+        return sum(self._remove(each) for each in list(gone) if not self.ending.is_set())
 
     def measure(self) -> None:
         """Count the bytes of ended runs, each once: nothing of them changes any more."""
-        while ids := self.store.keeping.unmeasured(MEASURED_AT_ONCE):
+        while not self.ending.is_set() and (ids := self.store.keeping.unmeasured(MEASURED_AT_ONCE)):
             found = {run_id: sum(self.blobs.sizes(RunPaths(run_id).root).values()) for run_id in ids}
             self.store.keeping.measured(found)
 

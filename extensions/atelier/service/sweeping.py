@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,14 @@ GRACE = timedelta(days=7)
 PAUSE = timedelta(hours=20)
 """Between two looks: each lists all blobs, which takes seconds where there are many runs."""
 
+BREATH_S = 0.05
+"""Between two pages of runs: a look takes longer for it, and who waits for an answer meanwhile does not."""
+
 UNFINISHED_AGE_S = 24 * 3600.0
+
+
+class _GivenUpError(Exception):
+    """The service ends, and does not wait for a look."""
 
 
 @dataclass
@@ -35,12 +43,18 @@ class Sweeper:
     store: Store
     blobs: BlobStore
     notes: Path
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set when the service ends: a look is given up."""
 
     def sweep_if_due(self) -> int:
         """Look, unless the last look was not long ago; how many orphans were removed."""
         looked_at, _ = self._noted()
-        is_due = looked_at is None or not timedelta(0) <= utcnow() - looked_at < PAUSE
-        return self.sweep() if is_due else 0
+        if looked_at is not None and timedelta(0) <= utcnow() - looked_at < PAUSE:
+            return 0
+        try:
+            return self.sweep()
+        except _GivenUpError:
+            return 0
 
     def sweep(self) -> int:
         """Look at all blobs, remove what was nobody's at looks for `GRACE`, and note the rest; how many went."""
@@ -48,7 +62,7 @@ class Sweeper:
         _, since = self._noted()
         old: list[Orphan] = []
         kept: dict[str, datetime] = {}
-        for orphan in find_orphans(self.blobs, self.store.owning):
+        for orphan in find_orphans(self.blobs, self.store.owning, between_pages=self._breathe):
             first_seen = min(since.get(orphan.key, now), now)
             if now - first_seen > GRACE:
                 old.append(orphan)
@@ -61,6 +75,10 @@ class Sweeper:
             self.blobs.clear_unfinished(kind, UNFINISHED_AGE_S)
         self._note(now, kept)
         return len(old)
+
+    def _breathe(self) -> None:
+        if self.ending.wait(BREATH_S):
+            raise _GivenUpError
 
     def _tell(self, removed: list[Orphan], new: int) -> None:
         if removed:
