@@ -1,9 +1,9 @@
 # Everything is done by tools/, which needs python3, git and make alone.
 PYTHON ?= python3
 VENV := .venv/bin
-TIERS ?= unit contract integration notebooks browser
+TIERS ?= unit contract integration chaos notebooks browser
 
-.PHONY: help up env test lint lock bench clean
+.PHONY: help up env test chaos lint lock bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1: /p' $(MAKEFILE_LIST)
@@ -15,11 +15,14 @@ env: ## build the environments only
 	@$(PYTHON) -m tools.environments
 
 # The tests' environments and state lie in the checkout, never in the home of whoever runs them.
-test lint: export ATELIER_HOME := $(CURDIR)/.test-home
-test lint: export LOCK_DIR :=
-test: export IMAGES := pytorch tensorflow
+test chaos lint: export ATELIER_HOME := $(CURDIR)/.test-home
+test chaos lint: export LOCK_DIR :=
+test chaos: export IMAGES := pytorch tensorflow
 test: env ## every check and every test, from nothing (TIERS="unit contract" takes some)
 	@$(VENV)/python -m tools.verify test $(TIERS)
+
+chaos: env ## kill every process at every step, each for itself, and write the table of docs/reliability.md
+	@$(VENV)/python -m tools.verify chaos
 
 lint: ## format, rules, types and import rules
 	@test -x $(VENV)/uv || $(MAKE) --no-print-directory env

@@ -44,6 +44,7 @@ catalog:
 IMPATIENT = SETTINGS + "limits: {patience: 2s}\n"
 """Settings of a service whose runs don't wait for long while it fails."""
 
+SERVE = "from atelier.service.__main__ import main; sys.exit(main())"
 NOT_PASSED = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "ATELIER_HOME", "ATELIER_IDLE_S", "ATELIER_TEST_GPUS")
 
 
@@ -51,7 +52,8 @@ NOT_PASSED = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "ATELIER_HOME", "ATELIER_IDLE
 class Service:
     """A run service that can be started, killed and started again.
 
-    ``options`` go to ``python -m atelier.service`` besides ``--home``; ``more`` goes into its environment.
+    ``options`` go to ``python -m atelier.service`` besides ``--home``; ``more`` goes into its environment;
+    ``agents_python`` is a program by which it starts agents instead of this Python.
     """
 
     home: Path
@@ -59,6 +61,7 @@ class Service:
     options: tuple[str, ...] = ()
     more: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    agents_python: Path | None = None
     _client: Client | None = None
 
     @property
@@ -83,13 +86,19 @@ class Service:
         """A process of this home's service; nothing is waited for."""
         with (self.home / "service.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "atelier.service", "--home", str(self.home), *options],
+                [sys.executable, *self._program, "--home", str(self.home), *options],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.home,
             )
+
+    @property
+    def _program(self) -> list[str]:
+        if self.agents_python is None:
+            return ["-m", "atelier.service"]
+        return ["-c", f"import sys; sys.executable = {str(self.agents_python)!r}; {SERVE}"]
 
     def _answers(self) -> bool:
         assert self.process is not None

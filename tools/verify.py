@@ -1,6 +1,6 @@
-"""`make test` and `make lint`: install what the tests need beside the platform, then run every check.
+"""`make test`, `make chaos` and `make lint`: install what the tests need beside the platform, then run every check.
 
-Usage: ``python -m tools.verify lint | test [TIER …]``.
+Usage: ``python -m tools.verify lint | test [TIER …] | chaos``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from tools.plan import ROOT, cache_folder
 
 BIN = ROOT / ".venv/bin"
 NODE = ROOT / ".venv/lib/node"
-TIERS = ("unit", "contract", "integration", "notebooks", "browser")
-SIDE_BY_SIDE = ("contract", "integration", "browser")
+TIERS = ("unit", "contract", "integration", "chaos", "notebooks", "browser")
+SIDE_BY_SIDE = ("contract", "integration", "chaos", "browser")
 """Tiers whose tests mostly wait for other processes: two files at a time."""
 
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
         if argv[0] == "test":
             prepare_machine()
             failed += test(argv[1:] or TIERS)
+        if argv[0] == "chaos":
+            prepare_machine()
+            failed += [] if _passes("chaos", ["python", "-m", "tests.chaos.table"]) else ["chaos"]
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 1
@@ -82,10 +86,12 @@ def _how(tier: str) -> list[str]:
 
 
 def prepare_machine() -> None:
-    """Find or install a browser and PostgreSQL, and tell the tests by environment variables where they are."""
+    """Find or install a browser, PostgreSQL and libfaketime; environment variables tell the tests where they are."""
     os.environ["ATELIER_TEST_CHROMIUM"] = find_browser()
     if postgresql := find_postgresql():
         os.environ["ATELIER_TEST_POSTGRESQL"] = postgresql
+    if faketime := find_faketime():
+        os.environ["ATELIER_TEST_FAKETIME"] = faketime
 
 
 def find_browser() -> str:
@@ -115,6 +121,18 @@ def find_postgresql() -> str:
             "The store's tests need PostgreSQL, and apt-get could not install it: install the package postgresql."
         )
     return str(found[-1].parent) if found else ""
+
+
+def find_faketime() -> str:
+    """The library that gives a process another time of day, installed from Debian when root; empty without one."""
+    if not any(Path("/").glob(FAKETIME[1:])):
+        _install_by_apt("libfaketime")
+    found = sorted(Path("/").glob(FAKETIME[1:]))
+    if not found and os.geteuid() == 0:
+        raise Refusal(
+            "The chaos tests need libfaketime, and apt-get could not install it: install the package libfaketime."
+        )
+    return str(found[-1]) if found else ""
 
 
 def _install_by_apt(*packages: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,11 @@ class Evidence:
     models: int
     seen: list[tuple[int, str]]
 
-    def faults(self) -> Iterator[str]:
-        """What is missing, doubled or different."""
+    def faults(self, unheard: Collection[int] = ()) -> Iterator[str]:
+        """What is missing, doubled or different; attempts that are ``unheard`` may lack what they told."""
         yield from self._faults_of_logs()
-        yield from self._faults_of_points()
-        yield from self._faults_of_files()
+        yield from self._faults_of_points(unheard)
+        yield from self._faults_of_files(unheard)
         succeeded = self.run.state == "succeeded"
         if self.models > 1 or (succeeded and self.models != 1):
             yield f"{self.models} models were published"
@@ -87,18 +87,19 @@ class Evidence:
             if not (log == whole if attempt.state == "succeeded" else whole.startswith(log)):
                 yield f"the log of attempt {attempt.n}, which {attempt.state}, is {log!r}"
 
-    def _faults_of_points(self) -> Iterator[str]:
+    def _faults_of_points(self, unheard: Collection[int]) -> Iterator[str]:
         for attempt, points in zip(self.run.attempts, self.points, strict=True):
-            told = sum(1 for n, what in self.seen if n == attempt.n and what.startswith("metric"))
-            if points != [(step, step / 2) for step in range(len(points))] or len(points) < told:
-                yield f"attempt {attempt.n} logged {told} values, and there are {points}"
+            told = [what for n, what in self.seen if n == attempt.n and n not in unheard and what.startswith("metric")]
+            if points != [(step, step / 2) for step in range(len(points))] or len(points) < len(told):
+                yield f"attempt {attempt.n} logged {len(told)} values, and there are {points}"
         steps = [point[0] for point in self.shown]
         if steps != list(range(len(steps))) or len(steps) < max(map(len, self.points), default=0):
             yield f"the curve has the steps {steps}, and the attempts told {self.points}"
 
-    def _faults_of_files(self) -> Iterator[str]:
+    def _faults_of_files(self, unheard: Collection[int]) -> Iterator[str]:
         """What was saved before the last attempt, and by it, is there; the code's own files when it ended well."""
-        wanted = {f"saved-{what.split()[1]}.txt" for _, what in self.seen if what.startswith("saved")}
+        saved = [what for n, what in self.seen if n not in unheard and what.startswith("saved")]
+        wanted = {f"saved-{what.split()[1]}.txt" for what in saved}
         if self.run.state == "succeeded":
             wanted |= {"state.txt", "package/model.json", "package/weights.csv"}
         if missing := sorted(wanted - set(self.files)):
