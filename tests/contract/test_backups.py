@@ -8,6 +8,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -267,6 +269,28 @@ def test_a_backup_that_is_cut_off_leaves_the_one_before(
 
 def _cut_off(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_backup_that_is_killed_leaves_the_one_before_or_is_whole(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    folder, dice = tmp_path / "backup", random.Random(5)
+    back_up(home, folder)
+    environ = {**os.environ, "ATELIER_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for n in range(8):
+        agent = begin(service)
+        for file in range(30):
+            keep(service, agent, f"{file}.bin", dice.randbytes(1000))
+        shutil.rmtree(folder / ".scratch", ignore_errors=True)
+        with subprocess.Popen([sys.executable, "-m", "atelier", "backup", str(folder)], env=environ) as backup:
+            wait_for(lambda: (folder / ".scratch").exists() or backup.poll() is not None, "the backup to begin")
+            time.sleep(0.004 * n * n)
+            backup.kill()
+        assert verify(folder)[1] == []
+    assert back_up(home, folder).missing == []
+    assert verify(folder)[1] == []
+    assert not (folder / ".scratch").exists()
+    assert not list((folder / "objects").glob(".part-*"))
 
 
 def test_two_at_once_make_one(service: Service, home: Path, tmp_path: Path) -> None:
