@@ -30,7 +30,11 @@ WORK = """
     open("out.txt", "w").write("left behind")
 """
 LIMITS = "limits: {runs_per_user: 1}\n"
+EVENTS = "text/event-stream; charset=utf-8"
 GPUS = "GPU-11111111-aaaa,GPU-22222222-bbbb"
+
+LONGEST_S = 200 * TIMES
+"""On a machine that does much else; alone it takes a tenth."""
 
 CONFIG = """
 seed = 1
@@ -139,9 +143,7 @@ def fuzz(place: Place, folder: Path, token: str, *choice: str, examples: int = 3
     phases = "coverage,fuzzing" if TIMES == 1 else "coverage,fuzzing,stateful"
     argv += [f"--header=Authorization: {token}", f"--phases={phases}", "--warnings=off", *choice]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=100 * TIMES, check=False
-    )
+    done = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     assert "generated" in done.stdout, "nothing was tried"
 
@@ -193,20 +195,49 @@ def test_the_description_tells_of_each_answer(place: Place) -> None:
                 assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/runs", "GET, POST"),
+        ("/runs/last", "DELETE, GET"),
+        ("/models/a/aliases/b", "DELETE, PUT"),
+        ("/catalog", "GET"),
+    ],
+)
+def test_one_who_asks_for_another_method_is_told_all_there_are(place: Place, path: str, methods: str) -> None:
+    with place.service.http as http:
+        answer = http.options(API + path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+def test_events_begin_or_are_refused(place: Place) -> None:
+    """Which schemathesis leaves out: a stream of them has no end."""
+    user = {"Authorization": f"token {place.service.token}"}
+    with httpx.Client(base_url=f"{place.url}{API}", headers=user, timeout=30) as http:
+        for path in (f"/runs/{place.finished}/events", "/runs/last/events", "/events"):
+            for number in ("", "0", "-1", "x", "9" * 30, "1e9", "٣"):
+                with http.stream("GET", path, headers={"Last-Event-ID": number.encode()}) as answer:
+                    assert (answer.status_code, answer.headers["content-type"]) == (200, EVENTS), number
+                    assert next(answer.iter_bytes()).startswith(b": atelier")
+        for run in ("nobody", "r-", "r-%F0%9F%99%82", "%20", "r-aaaaaaaaaa"):
+            answer = http.get(f"/runs/{run}/events")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_run"), run
+
+
 # -- what is sent -------------------------------------------------------------------------------------------------
-@pytest.mark.timeout(110 * TIMES)
+@pytest.mark.timeout(LONGEST_S + 20)
 def test_agents(place: Place, tmp_path: Path) -> None:
     """All but the report of an attempt's end, after which it is told nothing else than that it is over."""
     choice = ["--include-path-regex=/agent/", f"--exclude-path={API}/agent/finish"]
     fuzz(place, tmp_path, f"run {place.run_token}", *choice)
 
 
-@pytest.mark.timeout(110 * TIMES)
+@pytest.mark.timeout(LONGEST_S + 20)
 def test_agents_at_the_end(place: Place, tmp_path: Path) -> None:
     fuzz(place, tmp_path, f"run {place.run_token}", f"--include-path={API}/agent/finish")
 
 
-@pytest.mark.timeout(110 * TIMES)
+@pytest.mark.timeout(LONGEST_S + 20)
 def test_users(place: Place, tmp_path: Path) -> None:
     """All but the streams of events, which never end."""
     fuzz(place, tmp_path, f"token {place.service.token}", "--exclude-path-regex=(/agent/|events$)")

@@ -98,7 +98,7 @@ class TestLog:
         for step in (np.int64(4), 4.0, True):
             job.log(step=step, x=1)
         assert [line["step"] for line in lines(job, "metrics.jsonl")] == [4, 4, 1]
-        for wrong in ("3", 0.5, 2**63, np.zeros(2), float("nan"), float("inf")):
+        for wrong in ("3", 0.5, 2**63, -(2**63), np.zeros(2), float("nan"), float("inf")):
             refused("bad_metric", lambda step=wrong: job.log(step=step, x=1))
         refused("bad_metric", lambda: job.log(step=1))
 

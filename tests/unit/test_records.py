@@ -29,6 +29,21 @@ from tests.integration import test_runs_ends
 SPEC = {"work": {"kind": "script", "target": "train.py"}, "bundle": "0" * 64}
 
 
+@pytest.mark.parametrize("field", ["nodes", "retries", "priority", "timeout_s", "stall_timeout_s"])
+def test_a_number_is_no_text_and_no_truth_value(field: str) -> None:
+    assert RunSpec(**SPEC, **{field: 3.0}).model_dump()[field] == 3
+    for wrong in (True, False, "3", [3]):
+        with pytest.raises(ValidationError):
+            RunSpec(**SPEC, **{field: wrong})
+
+
+@pytest.mark.parametrize("moment", [0, 1.5, True, "soon"])
+def test_a_moment_is_no_number(moment: object) -> None:
+    assert Progress(done=1, at="2026-01-31T12:00:00Z").at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    with pytest.raises(ValidationError):
+        Progress(done=1, at=moment)
+
+
 def test_ids_are_short_plain_and_never_the_same() -> None:
     ids = {new_run_id() for _ in range(1000)}
     assert len(ids) == 1000
