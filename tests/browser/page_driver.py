@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 
 from atelier.local import processes
 from atelier.wire import API
-from tests.hub_driver import Person, Platform, running_platform
+from tests.hub_driver import Person, Platform, running_platform, wait_for
 from tests.service_driver import command_of, pids
 
 SHOTS = Path(__file__).parent / ".shots"
@@ -39,18 +38,17 @@ def platform_with_images(folder: Path, *, yaml: str = "") -> Iterator[Platform]:
         (home / "atelier.yaml").write_text(yaml)
     with running_platform(folder, images=()) as platform:
         yield platform
-        # The run of a test that failed in the middle goes on, as it should, until we end it.
-        for pid in _runs(platform):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)  # an agent that may stop gives its place away, and its run comes again
-        processes.end(lambda: _runs(platform), patience_s=2)
+        _end_runs(platform)
 
 
-def _runs(platform: Platform) -> list[int]:
-    """Works of a platform, and the agents that supervise them."""
+def _end_runs(platform: Platform) -> None:
+    """End the work of a test that failed in the middle, which goes on as it should, and let its agent tell of it.
+
+    An agent that is ended is not the end: another one delivers for it, or the run comes again.
+    """
     work, agent = f"ATELIER_RUN_DIR={platform.home}".encode(), f"atelier.agent\0{platform.home}".encode()
-    agents = [pid for pid in pids() if agent in command_of(pid)]
-    return [*agents, *processes.marked(lambda entry: entry.startswith(work))]
+    processes.end(lambda: processes.marked(lambda entry: entry.startswith(work)), patience_s=2)
+    wait_for("the agents to end", lambda: not [pid for pid in pids() if agent in command_of(pid)], timeout_s=15)
 
 
 @dataclass

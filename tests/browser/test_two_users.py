@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from atelier.wire import API
 from tests.browser.page_driver import Asked, Records, Visitor, platform_with_images, visit
@@ -74,6 +74,8 @@ def uses_everything(ann: Visitor, hers: Records) -> str:
     with ann.page.expect_download():
         pane.root.get_by_role("link", name="Download plan.txt").click()
     pane.root.get_by_role("button", name="Copy plan.txt back beside the notebook").click()
+    pane.root.get_by_role("button", name="Pin", exact=True).click()
+    expect(pane.root.get_by_role("button", name="Unpin")).to_be_visible()
     pane.root.get_by_role("button", name="Open a copy of the executed notebook").click()
     publishes(hers)
     bundle = '{"application/vnd.atelier.model+json": {"name": "plain", "version": 1}}'
@@ -175,6 +177,9 @@ def test_replayed_against_the_service_nothing_of_the_first_is_there(scene: Scene
         ("GET", "/runs/{run}/notebook"),
         ("GET", "/runs/{run}/events"),
         ("POST", "/runs/{run}/cancel"),
+        ("POST", "/runs/{run}/move"),
+        ("PUT", "/runs/{run}/pin"),
+        ("DELETE", "/runs/{run}/pin"),
         ("DELETE", "/runs/{run}"),
         ("HEAD", "/bundles/{bundle}"),
         ("HEAD", "/uploads/{upload}"),
@@ -190,10 +195,11 @@ def test_replayed_against_the_service_nothing_of_the_first_is_there(scene: Scene
 )
 def test_the_service_knows_nothing_of_the_first_ones_things(scene: Scene, method: str, path: str) -> None:
     bundle, upload = scene.hers.run(scene.run_id)["spec"]["bundle"], hashlib.sha256(MODEL).hexdigest()
-    body = {"POST": {"now": True}, "PUT": {"version": 1}}.get(method)
+    body = {"POST": {"now": True}, "PUT": {"version": 1}}.get(method) if "move" not in path else {"to": "first"}
     url = API + path.format(run=scene.run_id, bundle=bundle, upload=upload)
     assert scene.his.http.request(method, url, json=body).status_code == 404
-    assert scene.hers.run(scene.run_id)["desired"] == "finished"
+    run = scene.hers.run(scene.run_id)
+    assert (run["desired"], run["pinned"]) == ("finished", True)
     assert scene.hers.get("/models/plain/versions/1")["aliases"] == []
 
 
