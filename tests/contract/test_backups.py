@@ -36,8 +36,8 @@ from tests.cli_driver import wait_for
 from tests.service_driver import SETTINGS
 from tests.small_disk import small_disk
 
-WRITERS = 10
-BACKUPS = 5
+WRITERS = 8
+BACKUPS = 4
 
 
 def service_of(home: Path) -> Service:
@@ -277,14 +277,14 @@ def test_a_backup_that_is_killed_leaves_the_one_before_or_is_whole(
     folder, dice = tmp_path / "backup", random.Random(5)
     back_up(home, folder)
     environ = {**os.environ, "ATELIER_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
-    for n in range(8):
+    for n in range(5):
         agent = begin(service)
-        for file in range(30):
+        for file in range(10):
             keep(service, agent, f"{file}.bin", dice.randbytes(1000))
         shutil.rmtree(folder / ".scratch", ignore_errors=True)
         with subprocess.Popen([sys.executable, "-m", "atelier", "backup", str(folder)], env=environ) as backup:
             wait_for(lambda: (folder / ".scratch").exists() or backup.poll() is not None, "the backup to begin")
-            time.sleep(0.004 * n * n)
+            time.sleep(0.015 * n * n)
             backup.kill()
         assert verify(folder)[1] == []
     assert back_up(home, folder).missing == []

@@ -70,6 +70,20 @@ def test_a_program_that_cannot_live_is_tried_ever_less_often(tmp_path: Path) -> 
     assert (tmp_path / "toy.log").read_text().startswith("no\n")
 
 
+def test_the_error_of_a_program_is_told_without_its_hint(tmp_path: Path) -> None:
+    said: list[str] = []
+    words = r"print('busy\nerror[database_locked]: process 7 has it.\nEnd that.', flush=True); raise SystemExit(3)"
+
+    async def scenario() -> None:
+        keeper = Keeper(_program(tmp_path, words), said.append)
+        keeper.begin()
+        await _until(lambda: bool(said))
+        await keeper.stop()
+
+    asyncio.run(scenario())
+    assert "ended with code 3 (error[database_locked]: process 7 has it.); starting it again" in said[0]
+
+
 def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
     said: list[str] = []
 

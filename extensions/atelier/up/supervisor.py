@@ -138,6 +138,12 @@ def _obituary(program: Program, status: int) -> str:
     if status < 0:
         how = f"was killed by {signal.Signals(-status).name}"
     else:
-        words = log_tail(program.log, lines=1).strip()
+        words = _last_words(program.log)
         how = f"ended with code {status}" + (f" ({words[:200]})" if words else "")
     return f"The {program.name} {how}; starting it again. Its log: {program.log}"
+
+
+def _last_words(log: Path) -> str:
+    """The error that a program's log ends with, without the hint behind it; else its last line."""
+    lines = log_tail(log, lines=2).strip().splitlines()
+    return next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
