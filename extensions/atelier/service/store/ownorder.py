@@ -75,7 +75,11 @@ def _waiting(connection: Connection, run_id: str) -> tuple[Row[Any], list[Row[An
     if row is None:
         raise unknown_run(run_id)
     if row.state != RunState.QUEUED:
-        raise Conflict("not_waiting", f"Run {run_id} is {row.state}, and only runs that wait have a place to change.")
+        raise Conflict(
+            "not_waiting",
+            f"Run {run_id} is {row.state}, and only runs that wait have a place to change.",
+            hint="'atelier runs --state queued' lists those that wait.",
+        )
     own = select(runs.c.id, runs.c.priority, runs.c.turn_at)
     own = own.where(runs.c.owner == row.owner, is_queued, runs.c.id != run_id)
     ordered = own.order_by(runs.c.priority.desc(), runs.c.turn_at, runs.c.id)
