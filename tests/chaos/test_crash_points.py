@@ -1,4 +1,4 @@
-"""A process is killed at each step of a run's life: the run ends once, truthfully, with all that it had told."""
+"""The service is killed at each step of a run's life: the run ends once, truthfully, with all that it had told."""
 
 from __future__ import annotations
 
@@ -9,47 +9,19 @@ import pytest
 
 from atelier.crash_points import POINTS
 from atelier.errors import NotFound
-from tests.chaos.mortal import FULL, Mortal, Row, mortal_over
-from tests.chaos.works import book, script
-from tests.service_driver import IMPATIENT, write
+from tests.chaos import walking
+from tests.chaos.mortal import Mortal, Row, mortal_over
+from tests.chaos.walking import CANCEL, EXPIRY, MERGE, MOST_RUNS, REMOVAL, SERVICE, SWEEP, all_reached, name_of, parts
+from tests.chaos.works import script
+from tests.service_driver import write
 
-REMOVAL = [point for point in POINTS if point.startswith(("service.remove", "service.house"))]
-CANCEL = [point for point in POINTS if point.startswith("service.cancel")]
-EXPIRY = [point for point in POINTS if point.startswith("service.expire")]
-DELIVERY = [point for point in POINTS if point.startswith(("service.recover", "agent.deliver"))]
-LOSS = [point for point in POINTS if point.startswith(("service.aside", "service.lost"))]
-SWEEP = [point for point in POINTS if point.startswith("service.sweep")]
-MERGE = [point for point in POINTS if point.startswith("service.merge")]
-BOOK = [point for point in POINTS if point.startswith(("agent.cell", "agent.notebook"))]
-OTHERS = {*REMOVAL, *CANCEL, *EXPIRY, *DELIVERY, *LOSS, *SWEEP, *MERGE, *BOOK}
-SERVICE = [point for point in POINTS if point.startswith(("service", "storage")) and point not in OTHERS]
-AGENT = [point for point in POINTS if point.startswith(("agent", "recorder")) and point not in OTHERS]
-UNBEGUN = {"agent.lock.before"}
-"""An agent that dies here has not begun: it is started again."""
-
-MOST_RUNS = 5
 SLEEP = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
-
-
-def parts(points: list[str], size: int) -> list[object]:
-    """The points in parts, of which each is walked with one run; in the full form each for itself."""
-    count = 1 if FULL else size
-    return [pytest.param(points[i : i + count], id=points[i]) for i in range(0, len(points), count)]
-
-
-def name_of(points: list[str]) -> str:
-    return f"killed at {points[0]}" + (f" … {points[-1]} ({len(points)} times)" if len(points) > 1 else "")
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Mortal]:
     with mortal_over() as place:
         yield place
-
-
-def all_reached(place: Mortal) -> None:
-    """A place that nobody came to would be one that nobody has tested."""
-    place.until(lambda: not place.left, "all places to be reached")
 
 
 def row(place: Mortal, run_id: str, fault: str) -> None:
@@ -72,29 +44,6 @@ def test_the_service_dies_at_each_step_of_a_run(place: Mortal, tmp_path: Path, p
     all_reached(place)
 
 
-@pytest.mark.parametrize("points", parts(AGENT, 1))
-def test_an_agent_or_its_code_dies_at_each_step_of_a_run(place: Mortal, tmp_path: Path, points: list[str]) -> None:
-    place.order(*points)
-    run_id = place.submit(script(tmp_path), key=points[0], machine="gpu", retries=1 if FULL else 0)
-    run = place.check(run_id, tmp_path, name_of(points))
-    all_reached(place)
-    if FULL or run.state != "succeeded":
-        died = [attempt for attempt in run.attempts if attempt.state != "succeeded"]
-        assert [attempt.reason for attempt in died] in ([], ["agent_lost"], ["killed"]), run
-    if FULL or set(points) <= UNBEGUN:
-        assert run.state == "succeeded", (run.message, run.warnings)
-    assert len(run.attempts) == 1 or not set(points) <= UNBEGUN
-
-
-@pytest.mark.parametrize("points", parts(BOOK, 1))
-def test_an_agent_of_a_notebook_dies_at_each_step(place: Mortal, tmp_path: Path, points: list[str]) -> None:
-    place.order(*points)
-    run_id = place.submit(book(tmp_path), key=points[0], machine="gpu", retries=1)
-    run = place.check(run_id, tmp_path, name_of(points))
-    all_reached(place)
-    assert run.state == "succeeded", (run.message, run.warnings)
-
-
 @pytest.mark.parametrize("points", parts(MERGE, 3))
 def test_the_service_dies_while_it_merges_what_came_in_pieces(place: Mortal, tmp_path: Path, points: list[str]) -> None:
     lines = "import time\nfor n in range(240):\n    print(f'{n:06d}', flush=True)\n    time.sleep(0.1)\n"
@@ -108,20 +57,6 @@ def test_the_service_dies_while_it_merges_what_came_in_pieces(place: Mortal, tmp
 
 
 # -- other ends ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("points", parts(DELIVERY, 3))
-def test_who_brings_in_what_a_dead_agent_left_dies_too(place: Mortal, tmp_path: Path, points: list[str]) -> None:
-    """What the dead one had written of the end is told by the next: the run succeeded."""
-    place.order(*points)
-    for number in range(MOST_RUNS):
-        place.order("agent.result.after", *place.left)
-        run_id = place.submit(script(tmp_path / str(number)), key=f"{points[0]} {number}", machine="gpu")
-        run = place.check(run_id, tmp_path / str(number), name_of(points))
-        assert (run.state, len(run.attempts)) == ("succeeded", 1), (run.message, run.warnings)
-        if not place.left:
-            return
-    all_reached(place)
-
-
 @pytest.mark.parametrize("points", parts(CANCEL, 2))
 def test_the_service_dies_at_a_cancel(place: Mortal, tmp_path: Path, points: list[str]) -> None:
     run_id = place.submit(write(tmp_path, train__py=SLEEP), key=points[0])
@@ -192,21 +127,6 @@ def test_the_service_dies_while_it_sweeps_at_its_start(place: Mortal, tmp_path: 
     place.until(lambda: not folder.exists(), "the leftover to go")
 
 
-# -- a run that nobody can bring in --------------------------------------------------------------------------------
-@pytest.mark.parametrize("points", parts(LOSS, 5))
-def test_the_service_dies_when_it_gives_a_run_up(tmp_path: Path, points: list[str]) -> None:
-    """Every agent dies before it can deliver: what it left is set aside, and the run is lost, once."""
-    agents = ["agent.work.begun", "agent.deliver.asked", "agent.deliver.asked", "agent.deliver.asked"]
-    with mortal_over(IMPATIENT) as place:
-        place.order(*agents, *points)
-        run_id = place.submit(script(tmp_path), key=points[0], machine="gpu")
-        run = place.check(run_id, tmp_path, name_of(points))
-        all_reached(place)
-        assert (run.state, run.reason) == ("lost", "agent_lost")
-        aside = place.service.home / "run/undelivered" / run_id
-        assert any(str(aside) in warning or str(aside) in run.message for warning in run.warnings), run.warnings
-
-
 def test_every_place_is_walked_through() -> None:
-    walked = [*SERVICE, *AGENT, *BOOK, *MERGE, *DELIVERY, *CANCEL, *EXPIRY, *REMOVAL, *SWEEP, *LOSS]
+    walked = [*SERVICE, *walking.AGENT, *walking.OTHERS]
     assert sorted(walked) == sorted(POINTS)
