@@ -194,6 +194,7 @@ class LifecycleSuite:
         assert len(run.attempts) == MOST_FRUITLESS
         assert (run.state, run.reason) == (RunState.FAILED, Reason.PREEMPTED)
         assert f"{MOST_FRUITLESS} times in a row" in run.message
+        assert "queued again" not in run.hint, "the reason's usual next action is not true of this end"
         assert pauses_s[0] < 2
         assert LONGEST_PAUSE_S - 1 < pauses_s[-1] <= LONGEST_PAUSE_S * (1 + JITTER)
 
