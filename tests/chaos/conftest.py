@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_of_services() -> Iterator[None]:
     yield
+    gc.collect()  # the sockets that were left, while what they say of it is not heard
     deadline = time.monotonic() + 10
     while (left := left_behind()) and time.monotonic() < deadline:
         time.sleep(0.1)

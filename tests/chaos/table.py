@@ -1,4 +1,4 @@
-"""Runs the full form of the suite and shows what became of each fault: ``python -m tests.chaos.table``.
+"""Runs the suite and shows what became of each fault: ``python -m tests.chaos.table [short]``, by default all of it.
 
 The table goes into ``docs/reliability.md``, between its marks, when every test has passed.
 """
@@ -40,27 +40,28 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def written(page: str, rows: Sequence[Row]) -> str:
+def written(page: str, rows: Sequence[Row], form: str) -> str:
     """The page with the table of now."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
-    words = f"One `make chaos` ({where}; {datetime.now(UTC):%Y-%m-%d}), {len(rows)} rows:"
+    words = f"The {form} form, {len(rows)} rows ({where}; {datetime.now(UTC):%Y-%m-%d}):"
     return f"{before}{BEGIN}\n{words}\n\n{table(rows)}\n{END}{after}"
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the suite; the exit code of pytest."""
+    form = argv[0] if argv else "full"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows"
-        environ = os.environ | {ROWS: str(file), "ATELIER_CHAOS": "full"}
+        environ = os.environ | {ROWS: str(file), "ATELIER_CHAOS": form}
         status = subprocess.run(PYTEST, cwd=ROOT, env=environ, check=False).returncode
         rows = rows_in(file)
     print(table(rows))
     if status == 0:
-        PAGE.write_text(written(PAGE.read_text(), rows))
+        PAGE.write_text(written(PAGE.read_text(), rows, form))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
