@@ -17,7 +17,7 @@ import pytest
 from atelier.wire import API
 from tests.chaos.mortal import FULL, Mortal, Row, mortal_over
 from tests.chaos.works import book, script
-from tests.service_driver import command_of, lives
+from tests.service_driver import SETTINGS, command_of, lives
 from tests.small_disk import small_disk
 
 AWAY_S = 60.0 if FULL else 3.0
@@ -27,7 +27,7 @@ MANY = 200 if FULL else 20
 JUMPS = [("service", "+3600"), ("service", "-3600"), ("agent", "+3600"), ("agent", "-3600")]
 CLOCK = Path(__file__).with_name("clock")
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-LIFE_S = 4.0
+LIFE_S = 3.0
 """A service that is killed again and again lives for so long."""
 
 
@@ -130,13 +130,13 @@ def test_an_agent_that_was_stopped_wakes_when_it_was_replaced(place: Mortal, tmp
 
 # -- the queue -----------------------------------------------------------------------------------------------------
 def test_many_wait_while_the_service_is_killed_again_and_again(tmp_path: Path) -> None:
-    with mortal_over() as place:
+    with mortal_over(SETTINGS + "limits: {runs_per_user: 8}\n") as place:
         ids = {}
         for number in range(MANY):
             folder = tmp_path / str(number)
             ids[place.submit(script(folder, pause_s=0.02), key=f"run {number}")] = folder
         place.began = time.monotonic()
-        deadline = time.monotonic() + 1200
+        deadline = time.monotonic() + 800
         while not all(place.until(lambda one=one: place.service.run(one), "a record").state.is_final for one in ids):
             assert time.monotonic() < deadline, "the runs did not end"
             time.sleep(LIFE_S)
@@ -145,6 +145,7 @@ def test_many_wait_while_the_service_is_killed_again_and_again(tmp_path: Path) -
         assert {run.state for run in runs} == {"succeeded"}
         assert {len(run.attempts) for run in runs} == {1}
         assert sorted(place.service.ids()) == sorted(ids)
+        assert place.deaths > 1
         fault = f"{MANY} runs queued, service killed {place.deaths} times"
         Row(fault, "succeeded", "", MANY, f"{MANY} times all of it", time.monotonic() - place.began).keep()
 
