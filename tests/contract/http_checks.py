@@ -1,13 +1,29 @@
-"""Checks of schemathesis' that know this service: it loads this file by itself, in a process of its own."""
+"""What schemathesis is to know of this service: it loads this file by itself, in a process of its own."""
 
 from __future__ import annotations
 
+import json
+import os
+from typing import Any
+
 import schemathesis
-from schemathesis import Case
+from schemathesis import Case, HookContext
 from schemathesis.checks import CheckContext
 from schemathesis.core.transport import Response
 
 SCHEMA_REFUSALS = frozenset({"bad_request", "http_error"})
+
+
+@schemathesis.hook
+def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
+    """Name what there is in bodies (``ATELIER_FUZZ_BODIES``: schema → property → what is more to be true of it).
+
+    Else no run would ever be made: its bundle has to be there, its machine known, its work in the bundle.
+    """
+    schemas = raw_schema["components"]["schemas"]
+    for name, properties in json.loads(os.environ["ATELIER_FUZZ_BODIES"]).items():
+        for field, more in properties.items():
+            schemas[name]["properties"][field] = more
 
 
 @schemathesis.check

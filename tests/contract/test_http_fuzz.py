@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from atelier.records import ANY_REASON, RETRY_CHOICES
 from atelier.wire import API, PREFIX
 from tests.fuzzing import TIMES
 from tests.service_driver import SETTINGS, Service, lives, service_over, write
@@ -86,12 +87,23 @@ class Place:
             "root": [f"runs/{self.finished}", "datasets/samples"],
             "kernel": ["k-1"],
             "stream": ["log", "metrics"],
-            "body.bundle": [self.bundle],
-            "body.machine": ["tiny", "gpu"],
-            "body.image": ["plain"],
-            "body.work.target": ["train.py"],
-            "body.work.folder": ["."],
-            "body.name": ["digits"],
+        }
+
+    def bodies(self) -> dict[str, dict[str, Any]]:
+        """Schema → property → what a body that is taken has there."""
+        submit = {
+            "work": {"enum": [{"kind": "script", "target": "train.py", "folder": "."}]},
+            "bundle": {"enum": [self.bundle]},
+            "image": {"enum": ["plain", None]},
+            "machine": {"enum": ["tiny", "gpu"]},
+            "retry_on": {"type": "array", "items": {"enum": [*RETRY_CHOICES, ANY_REASON]}, "maxItems": 2},
+            "nodes": {"enum": [1]},
+            "data": {"type": "array", "maxItems": 0},
+        }
+        return {
+            "SubmitBody": submit,
+            "AliasBody": {"version": {"enum": [1]}},
+            "LeaseBody": {"machine": {"enum": ["gpu"]}},
         }
 
 
@@ -142,7 +154,7 @@ def fuzz(place: Place, folder: Path, token: str, *choice: str, examples: int = 3
     argv = [PROGRAM, "--config-file", config, "run", f"{place.url}{PREFIX}/openapi.json", "--checks=all", "--no-color"]
     phases = "coverage,fuzzing" if TIMES == 1 else "coverage,fuzzing,stateful"
     argv += [f"--header=Authorization: {token}", f"--phases={phases}", "--warnings=off", *choice]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ATELIER_FUZZ_BODIES": json.dumps(place.bodies())}
     done = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     assert "generated" in done.stdout, "nothing was tried"
@@ -240,4 +252,6 @@ def test_agents_at_the_end(place: Place, tmp_path: Path) -> None:
 @pytest.mark.timeout(LONGEST_S + 20)
 def test_users(place: Place, tmp_path: Path) -> None:
     """All but the streams of events, which never end."""
+    before = len(place.service.ids())
     fuzz(place, tmp_path, f"token {place.service.token}", "--exclude-path-regex=(/agent/|events$)")
+    assert len(place.service.ids()) > before, "nothing that was sent made a run"
