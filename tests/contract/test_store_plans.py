@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from sqlalchemy import event
 from atelier.quantities import utcnow
 from atelier.records import RunState
 from atelier.service.store import Store
-from atelier.testing.samples import finished, queued, running
+from atelier.testing.samples import created, finished, queued, running
 from tests.benchmarks.big_store import fill, run_id_of
 
 OWNER = "ann#1"
@@ -85,3 +88,33 @@ def test_the_rows_that_were_added_are_runs_like_others(store: Store) -> None:
     assert all(len(run.attempts) == 1 for run in page[2:])
     failed = store.runs.page(OWNER, states=[RunState.FAILED], limit=COUNT, before=None)
     assert [run.id for run in failed] == [run_id_of(n) for n in reversed(range(3, COUNT, 6))]
+
+
+def test_writers_of_one_process_wait_for_each_other_outside_of_sqlite(tmp_path: Path) -> None:
+    """It tries again after ever longer pauses: with fifty runs that print, a line came ten seconds late."""
+    store = Store(f"sqlite:///{tmp_path / 'atelier.sqlite'}")
+    trying, most, together = 0, 0, threading.Barrier(8)
+
+    def before(connection: Any, cursor: Any, statement: str, *more: object) -> None:
+        nonlocal trying, most
+        if statement == "BEGIN IMMEDIATE":
+            trying += 1
+            most = max(most, trying)
+
+    def after(connection: Any, cursor: Any, statement: str, *more: object) -> None:
+        nonlocal trying
+        trying -= statement == "BEGIN IMMEDIATE"
+
+    def write_on() -> None:
+        together.wait(30)
+        for _ in range(10):
+            created(store)
+
+    event.listen(store.database.engine, "before_cursor_execute", before)
+    event.listen(store.database.engine, "after_cursor_execute", after)
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(write_on) for _ in range(8)]:
+            each.result(timeout=60)
+    assert len(store.runs.page(OWNER, states=[], limit=100, before=None)) == 80
+    assert most == 1
+    store.close()

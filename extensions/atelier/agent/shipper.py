@@ -159,8 +159,9 @@ class Shipper:
         if sent is None:
             sent = self._link.put(f"/streams/{stream}", b"", offset=0)["size"]
         gone = self._gone_bytes[stream] = sent - file.go_on(sent - self._gone_bytes[stream])
+        end = file.size_bytes + gone  # what comes meanwhile waits for the next tick: who prints on would never pause
         with file.reader() as source:
-            while data := _piece(source, sent - gone, whole):
+            while sent < end and (data := _piece(source, sent - gone, whole)):
                 crash_point("agent.ship.before")
                 sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
                 crash_point("agent.ship.after")

@@ -76,10 +76,11 @@ class AttemptFiles:
         self._incoming = Incoming(self.blobs)
 
     @contextlib.contextmanager
-    def _writing(self, agent: AgentCaller) -> Iterator[Run]:
+    def _writing(self, agent: AgentCaller) -> Iterator[None]:
         """Write for an attempt that lives, and that does not end meanwhile."""
         with self._fence.hold(agent.run_id):
-            yield self._live(agent)
+            self.store.runs.check_live(agent.run_id, agent.n)
+            yield
 
     def _live(self, agent: AgentCaller) -> Run:
         run = self.store.runs.get(agent.run_id)

@@ -247,6 +247,7 @@ class LifecycleSuite:
         artifact = Artifact(path="x", size_bytes=1, sha256="0" * 64, attempt=old.n, created_at=utcnow())
         acts: dict[str, Callable[[], object]] = {
             "start": lambda: store.runs.started(run_id, old.n, None),
+            "check": lambda: store.runs.check_live(run_id, old.n),
             "heartbeat": lambda: beat(store, old),
             "log": lambda: store.streams.appended(run_id, old.n, "log", offset=0, length=5),
             "artifact": lambda: store.artifacts.add(run_id, artifact),

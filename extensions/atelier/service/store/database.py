@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Database:
         """Whether whoever had the file last did not close it: it was killed, or the power went."""
         self.damage: InternalError | None = None
         """What is said of damage to the file, once it was met; from then on nothing is written."""
+        self._turn = threading.Lock()
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         event.listen(self.engine, "handle_error", self._note_damage)
 
@@ -78,8 +80,19 @@ class Database:
     def _writing(self) -> Iterator[Connection]:
         if self.damage is not None:
             raise InternalError(self.damage.code, self.damage.message, hint=self.damage.hint)
-        with self.engine.connect().execution_options(atelier_write=True) as connection, connection.begin():
+        connect = self.engine.connect
+        with self._my_turn(), connect().execution_options(atelier_write=True) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Wait for the other writers of this process: SQLite sleeps ever longer between its tries, and some starve."""
+        is_held = self.is_sqlite and self._turn.acquire(timeout=PATIENCE_S)
+        try:
+            yield
+        finally:
+            if is_held:
+                self._turn.release()
 
     def look_through(self) -> None:
         """Have SQLite look at every page of its file; what is wrong is `damage` then. A second for some 100 MB."""

@@ -218,6 +218,11 @@ class RunStore:
         with self._db.write() as connection:
             connection.execute(update(attempts).where(this).values(work_ended_at=utcnow()))
 
+    def check_live(self, run_id: str, n: int) -> None:
+        """Refuse (``stale_attempt``) an attempt that has ended or was replaced; asked at every call of an agent."""
+        with self._db.read() as connection:
+            live_pair(connection, run_id, n)
+
     def ordered_stop(self, run_id: str, n: int) -> str | None:
         """Why an attempt was told to stop; None when it wasn't."""
         this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
