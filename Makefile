@@ -31,9 +31,9 @@ lint: ## format, rules, types and import rules
 lock: ## remake all hashed locks, and prove that they install
 	@$(VENV)/python -m tools.locks
 
-bench: env ## measure beside peers, which come from a lock of their own
+bench: env ## measure beside peers, which come from a lock of their own (ROWS="queue stored printing")
 	@$(VENV)/python -m tools.peers
-	@$(VENV)/python -m tests.benchmarks
+	@$(VENV)/python -m tests.benchmarks $(ROWS)
 
 clean: ## remove what was built in the checkout; ATELIER_HOME stays
 	@chmod -R u+w .test-home 2>/dev/null; rm -rf .venv .test-home lab/dist lab/lib lab/node_modules
