@@ -48,6 +48,7 @@ max-examples = {examples}
 database = "none"
 allow-x00 = false
 [phases.coverage]
+unexpected-methods = ["PATCH", "OPTIONS"]
 extra-data-sources = {{ responses = false }}
 [phases.fuzzing]
 extra-data-sources = {{ responses = false }}
