@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,3 +30,12 @@ def test_a_zombie_is_no_process() -> None:
 
 def test_nobody_has_no_mark() -> None:
     assert processes.started_at(2**22 + 1) == ""
+
+
+def test_without_patience_nobody_hears_of_his_end() -> None:
+    tells = "import signal, time\nsignal.signal(15, lambda *_: print('asked', flush=True))\nprint('up', flush=True)\n"
+    with subprocess.Popen([sys.executable, "-c", f"{tells}time.sleep(60)"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        processes.end(lambda: [child.pid] if child.poll() is None else [], patience_s=0.0)
+        assert (child.stdout.read(), child.wait(timeout=5)) == (b"", -signal.SIGKILL)
