@@ -147,7 +147,7 @@ def test_many_wait_while_the_service_is_killed_again_and_again(tmp_path: Path) -
         assert sorted(place.service.ids()) == sorted(ids)
         assert place.deaths > 1
         fault = f"{MANY} runs queued, service killed {place.deaths} times"
-        Row(fault, "succeeded", "", MANY, f"{MANY} times all of it", time.monotonic() - place.began).keep()
+        Row(fault, "succeeded", "", 1, f"{MANY} times all of it", time.monotonic() - place.began).keep()
 
 
 # -- disks ---------------------------------------------------------------------------------------------------------
