@@ -34,8 +34,8 @@ def marked(is_mark: Callable[[bytes], bool], *, unless: Callable[[bytes], bool] 
 def end(find: Callable[[], Iterable[int]], *, patience_s: float) -> None:
     """Send SIGTERM to all that ``find`` finds, and SIGKILL to what is left after ``patience_s``; new ones are seen too.
 
-    Without patience there is no SIGTERM: an agent would take it for an order, and begin to say so. Returns at the latest
-    5 s after that: a process that hangs in the kernel can't be waited for.
+    Without patience there is no SIGTERM, which an agent would take for an order, and begin to say so. Returns at the
+    latest 5 s after that: a process that hangs in the kernel can't be waited for.
     """
     deadline = time.monotonic() + patience_s
     if patience_s > 0:
