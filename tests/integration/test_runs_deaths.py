@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -263,19 +264,66 @@ def test_a_frozen_agent_goes_on_where_it_was(service: Service, tmp_path: Path) -
     assert "step 2" in service.log(run_id)
 
 
+FROZEN = """
+    import pathlib, time, atelier
+    job, gate = atelier.current_run(), pathlib.Path(GATE)
+    print("begun", flush=True)
+    while not gate.exists():
+        time.sleep(0.02)
+    for number in range(20):
+        pathlib.Path("part").write_text(str(number))
+        job.save("part", name=f"saved/{job.attempt}-{number}")
+        job.log(step=number, loss=number)
+    gate.with_name("told").touch()
+    while job.attempt == 1:
+        time.sleep(0.1)
+"""
+
+
+def freeze(service: Service, folder: Path, **spec: Any) -> str:
+    """A run whose agent was stopped, and whose work has told things that the agent has not read."""
+    gate = folder / "gate"
+    run_id = service.submit(write(folder, train__py=FROZEN.replace("GATE", repr(str(gate)))), **spec)
+    service.wait_log(run_id, "begun")
+    for agent in service.agents(run_id):
+        os.kill(agent, signal.SIGSTOP)
+    gate.touch()
+    wait_for((folder / "told").exists, "the work to tell all")
+    return run_id
+
+
+def assert_brought_in(service: Service, run_id: str) -> None:
+    """All that the first attempt told is there, and the first who came for it has brought it."""
+    assert {f"saved/1-{number}" for number in range(20)} <= set(service.artifacts(run_id))
+    assert [point[:2] for point in service.client.metrics(run_id, name="loss")["points"]] == [[n, n] for n in range(20)]
+    with sqlite3.connect(service.home / "db/atelier.sqlite") as store:
+        (tries,) = store.execute("SELECT recoveries FROM attempts WHERE run_id = ? AND n = 1", (run_id,)).fetchone()
+    store.close()
+    assert tries == 1
+
+
 def test_an_agent_that_stays_frozen_is_replaced(tmp_path: Path) -> None:
     """It holds its lock, and would hold its run for ever."""
     with service_over(settings=SETTINGS + "limits: {silence: 3s}\n") as impatient:
-        run_id = impatient.submit(stepwise(tmp_path, before=SPAWN), retries=1)
-        impatient.wait_log(run_id, "step 0")
+        run_id = freeze(impatient, tmp_path, retries=1)
         first = impatient.of_attempt(run_id)
-        for agent in impatient.agents(run_id):
-            os.kill(agent, signal.SIGSTOP)
-        open_gates(tmp_path, 0, 1, 2)
         run = impatient.wait(run_id)
         assert (run.state, [attempt.state for attempt in run.attempts]) == ("succeeded", ["lost", "succeeded"])
-        assert impatient.log(run_id, 1).startswith("step 0\n")
+        assert_brought_in(impatient, run_id)
         assert not any(map(lives, first))
+
+
+def test_a_run_whose_agent_is_frozen_can_be_cancelled_and_loses_nothing(service: Service, tmp_path: Path) -> None:
+    """However often the service looks meanwhile: who brings in what was left is no work that goes on for too long."""
+    run_id = freeze(service, tmp_path)
+    service.client.cancel(run_id, now=True)
+    deadline = time.monotonic() + 60
+    while not service.run(run_id).state.is_final:
+        assert time.monotonic() < deadline, "the run did not end"
+        service.client.cancel(run_id, now=True)
+        time.sleep(0.05)
+    assert service.run(run_id).state == "cancelled"
+    assert_brought_in(service, run_id)
 
 
 # -- the kernel, and all at once ----------------------------------------------------------------------------------

@@ -53,7 +53,12 @@ def wait_full(service: Service) -> None:
 
 def fill(service: Service) -> Path:
     """Leave no byte free; the file to remove for it."""
-    weight = service.home / "weight"
+    return fill_folder(service.home)
+
+
+def fill_folder(folder: Path) -> Path:
+    """Leave no byte free on the disk of a folder; the file to remove for it."""
+    weight = folder / "weight"
     with pytest.raises(OSError, match="No space left"), weight.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
@@ -64,6 +69,22 @@ def ready(service: Service) -> tuple[int, str]:
     with service.http as http:
         answer = http.get(f"{PREFIX}/readyz")
     return answer.status_code, answer.text
+
+
+def test_runs_that_can_not_be_started_now_are_started_later(tmp_path: Path) -> None:
+    """A full disk under the attempts' folders emptied the queue, one run after the other."""
+    with tempfile.TemporaryDirectory(prefix="atl-") as folder:
+        attempts = Path(folder) / "run/attempts"
+        attempts.mkdir(parents=True)
+        with small_disk(attempts, "4m"), service_over(Path(folder)) as place:
+            weight = fill_folder(attempts)
+            ids = [place.submit(write(tmp_path / str(number), train__py="print('ran')")) for number in range(3)]
+            wait_for(lambda: "can't be started now" in place.service_log, "a start to fail")
+            time.sleep(4)
+            assert {place.run(run_id).state.value for run_id in ids} <= {"queued", "starting"}
+            weight.unlink()
+            for run in map(place.wait, ids):
+                assert (run.state, len(run.attempts)) == ("succeeded", 1), run
 
 
 def test_a_run_that_fills_the_disk_ends_as_such(small: Service, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from atelier.service.feed import Feed
 from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
+from atelier.service.starts import Starts, is_passing
 from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
@@ -61,6 +62,7 @@ class Reconciler:
     _is_damage_told: bool = False
     _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
+    _starts: Starts = field(default_factory=Starts)
 
     def __post_init__(self) -> None:
         self._places = Places(self.store, self.feed)
@@ -154,6 +156,8 @@ class Reconciler:
 
     # -- starts ---------------------------------------------------------------------------------------------------
     async def _start_waiting(self) -> None:
+        if not self._starts.are_due:
+            return
         quota = Quota(self.limits.runs_per_user, self.limits.cpu_per_user, self.limits.memory_per_user)
         while True:
             capacity = await asyncio.to_thread(self.backend.capacity)
@@ -165,20 +169,26 @@ class Reconciler:
             crash_point("service.claim.after")
             run = await asyncio.to_thread(self.store.runs.get, claim.run_id)
             self.feed.touch(run.owner)
-            await self._launch(_launch_of(claim, run.owner))
+            if not await self._launch(_launch_of(claim, run.owner)):
+                return
 
-    async def _launch(self, launch: Launch) -> None:
+    async def _launch(self, launch: Launch) -> bool:
+        """Start an agent; whether others may be started, too: what the computer lacks just now, it lacks for all."""
         try:
             await asyncio.to_thread(self.store.runs.launched, *launch.key)
             crash_point("service.launch.counted")
             await self.backend.start(launch)
             crash_point("service.launch.after")
         except OSError as problem:
+            if is_passing(problem):
+                log.error("Attempt %s/%s can't be started now, and is tried again: %s", *launch.key, problem)
+                self._starts.put_off(launch.key)
+                return False
             log.exception("Attempt %s/%s could not be started.", *launch.key)
-            reason = Reason.DISK_FULL if is_disk_full(problem) else Reason.START_FAILED
-            await self._finish(
-                launch.key, Outcome(AttemptState.FAILED, reason, f"The run could not be started: {problem}.")
-            )
+            message = f"The run could not be started: {problem}."
+            await self._finish(launch.key, Outcome(AttemptState.FAILED, Reason.START_FAILED, message))
+        self._starts.went_on(launch.key)
+        return True
 
     # -- live attempts --------------------------------------------------------------------------------------------
     async def _watch_live(self) -> None:
@@ -200,7 +210,11 @@ class Reconciler:
             await self._limit(key, row)
 
     async def _bring_in(self, key: Key, row: Row[Any]) -> None:
+        """Have what a dead agent left brought in; the work is over, and who brings it in is held to no limit of it."""
         await self.backend.kill(key)
+        if row.attempt_work_ended_at is None:
+            await asyncio.to_thread(self.store.reserve.use, lambda: self.store.runs.work_ended(*key))
+        self.attempts.silence.heard(key)
         if not await self._recovery.tries(key, row.attempt_recoveries):
             message = "The run's supervising process died, and what it left could not be brought in."
             await self._finish(key, await self._recovery.end_of(key, row.attempt_stop, message))
@@ -211,7 +225,10 @@ class Reconciler:
         The service that claimed it has ended before it started an agent, or the agent before it began.
         """
         is_new = row.attempt_last_seen_at == row.attempt_created_at
-        if is_new and row.attempt_stop is None and row.attempt_launches < MOST_LAUNCHES:
+        may_start = row.attempt_launches < MOST_LAUNCHES or self._starts.is_put_off(key)
+        if is_new and row.attempt_stop is None and may_start:
+            if not self._starts.are_due:
+                return
             claim = await asyncio.to_thread(self.store.queue.again, *key)
             if claim is not None:
                 await self._launch(_launch_of(claim, row.owner))

@@ -1,0 +1,47 @@
+"""When agents may be started: not while the computer lacks what each of them needs, and then less and less often."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from atelier.service.backends import Key
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+
+
+def is_passing(problem: OSError) -> bool:
+    """Whether a start failed for what may be there again: processes, memory, files, room on the disk."""
+    return problem.errno in _PASSING
+
+
+class Starts:
+    """Pauses after starts that failed for a passing reason; such a start counts for none."""
+
+    def __init__(self) -> None:
+        self._due_at = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._put_off: set[Key] = set()
+
+    @property
+    def are_due(self) -> bool:
+        """Whether one may be tried now."""
+        return time.monotonic() >= self._due_at
+
+    def put_off(self, key: Key) -> None:
+        """One failed for a passing reason: all wait, twice as long as the last time."""
+        self._put_off.add(key)
+        self._due_at = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def went_on(self, key: Key) -> None:
+        """One began, or failed for good: the next may be tried at once."""
+        self._put_off.discard(key)
+        self._due_at, self._pause_s = 0.0, FIRST_PAUSE_S
+
+    def is_put_off(self, key: Key) -> bool:
+        """Whether an attempt's last start failed for a passing reason."""
+        return key in self._put_off
