@@ -183,6 +183,17 @@ def test_the_notebook_is_that_of_the_newest_attempt(service: Service, tmp_path: 
     assert service.store.artifacts.get(new.run_id, "train.ipynb").attempt == new.n
 
 
+def test_an_artifact_is_not_larger_than_was_asked_for(service: Service) -> None:
+    """A place was given for one byte, and more is told of than all may have."""
+    caller, asked = agent(service), report("x.bin", b"1")
+    assert service.attempts.place(caller, asked)
+    told = asked.model_copy(update={"size_bytes": service.settings.limits.artifact_size + 1})
+    with pytest.raises(RefusedInput) as caught:
+        service.attempts.keep(caller, told)
+    assert caught.value.code == "too_large"
+    assert service.store.artifacts.of_run(caller.run_id) == []
+
+
 def test_an_end_leaves_nothing_that_was_sent(service: Service, tmp_path: Path) -> None:
     caller, kept, torn = agent(service), report("kept.txt", b"kept"), report("lost.txt", b"never told of")
     for file, data in ((kept, b"kept"), (torn, b"never told of")):

@@ -115,10 +115,11 @@ class AttemptFiles:
             )
 
     def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
-        """Note an artifact whose bytes are stored."""
+        """Note an artifact whose bytes are stored; refuses as `place` does, which may have been told another size."""
         key = artifact_key(agent.run_id, agent.n, file)
         artifact = Artifact.model_validate(file.model_dump() | {"attempt": agent.n, "created_at": utcnow()})
         with self._writing(agent):
+            self._check_size(agent.run_id, file)
             self._take(agent, key, file)
             crash_point("service.artifact.before")
             spent = self.store.artifacts.add(agent.run_id, artifact)
