@@ -161,10 +161,11 @@ class Feed:
                 yield Event("resync", {}, newest).encode()
             change = min(after, newest) if after is not None else 0 if run_id else newest
             while not self._closing.is_set() and clock() < ends_at:
-                for event in await self._changes(watcher, change):
-                    change = event.change or change
+                changes = await self._changes(watcher, change)
+                for event in watcher.passing.drain():  # first: who has heard of a run's end listens no more
                     yield event.encode()
-                for event in watcher.passing.drain():
+                for event in changes:
+                    change = event.change or change
                     yield event.encode()
                 if not await self._pause(watcher, min(KEEPALIVE_S, max(0.0, ends_at - clock()))):
                     yield b": alive\n\n"
