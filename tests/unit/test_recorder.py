@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
 import os
@@ -405,6 +406,33 @@ class TestFiles:
     def test_save_refuses_names_that_lead_away(self, job: Recorder, tmp_path: Path, name: str) -> None:
         (tmp_path / "f").touch()
         refused("bad_name", lambda: job.save(tmp_path / "f", name=name))
+
+    @pytest.mark.parametrize("kind", ["artifacts", "models"])
+    def test_a_file_that_nobody_would_hear_of_is_an_error(self, job: Recorder, tmp_path: Path, kind: str) -> None:
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package/m").write_text("1")
+        (job.folder / "spool").mkdir(parents=True)
+        (job.folder / "spool/events.jsonl").symlink_to("/dev/full")
+        keep: dict[str, Callable[[], Path]] = {
+            "artifacts": lambda: job.save(tmp_path / "package/m"),
+            "models": lambda: job.add_model("m", tmp_path / "package"),
+        }
+        with pytest.raises(OSError, match="No space left on device; 'm' is not kept") as told:
+            keep[kind]()
+        assert told.value.errno == errno.ENOSPC
+        assert [path.name for path in (job.folder / "spool" / kind).iterdir()] == []
+        assert not list(job.folder.rglob(".tmp-*"))
+
+    def test_a_save_that_fails_leaves_the_earlier_one(self, job: Recorder, tmp_path: Path) -> None:
+        (tmp_path / "m").write_text("1")
+        kept = job.save(tmp_path / "m")
+        (job.folder / "spool/events.jsonl").unlink()
+        (job.folder / "spool/events.jsonl").symlink_to("/dev/full")
+        (tmp_path / "m").write_text("2")
+        with pytest.raises(OSError, match="No space left"):
+            Recorder(job.folder, run_id="r-aaaaaaaaaa", in_run=True).save(tmp_path / "m")
+        assert kept.read_text() == "1"
+        assert not list(job.folder.rglob(".tmp-*"))
 
     def test_save_of_nothing(self, job: Recorder, tmp_path: Path) -> None:
         refused("no_such_file", lambda: job.save(tmp_path / "nothing"))

@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from atelier.recorder.checks import (
     plain_path,
     whole_number,
 )
-from atelier.recorder.spool import Control, LineFile, checkpoint_order, copy_file, damage, files_below, publish, thin
+from atelier.recorder.spool import Control, LineFile, checkpoint_order, damage, files_below, keep_file, publish, thin
 
 Item = TypeVar("Item")
 
@@ -219,11 +218,7 @@ class Recorder:
         if number < 0:
             raise RefusedInput("bad_metric", f"A step can't be {number}.", hint="Count from 0.")
         made = publish(source, self._spool / "checkpoints" / f"step-{number:08d}")
-        try:
-            self._events.append_durably(_event_line("checkpoint", step=number, folder=f"checkpoints/{made.name}"))
-        except OSError:
-            shutil.rmtree(made, ignore_errors=True)  # the agent would never hear of it
-            raise
+        self._events.announce(made, _event_line("checkpoint", step=number, folder=f"checkpoints/{made.name}"))
         if not self.in_run:
             thin(made.parent, KEPT_LOCAL_CHECKPOINTS)
         return made
@@ -289,6 +284,8 @@ class Recorder:
         ------
         RefusedInput
             ``no_such_file``, ``not_a_file``, ``bad_name`` (absolute, with ``..`` or not printable).
+        OSError
+            The disk is full or broken: the file that it names is not kept, and an earlier one is as it was.
 
         Examples
         --------
@@ -306,16 +303,8 @@ class Recorder:
         return self._spool / "artifacts" / kept
 
     def _keep(self, source: Path, name: str) -> None:
-        self._spool.mkdir(parents=True, exist_ok=True)
-        unfinished = self._spool / f".tmp-{os.getpid()}-{os.urandom(6).hex()}"
-        target = self._spool / "artifacts" / name
-        try:
-            copy_file(source, unfinished, durable=False)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        self._event("artifact", path=name)
+        line = _event_line("artifact", path=name)
+        keep_file(source, self._spool, name, lambda copy: self._events.announce(copy, line))
 
     def add_model(self, name: str, folder: str | os.PathLike[str]) -> Path:
         """Hand over a whole model package (as `atelier.export` makes it), to be published as a version of a model.
@@ -326,12 +315,14 @@ class Recorder:
         ------
         RefusedInput
             ``no_such_file``, ``not_a_file``, ``bad_name`` (a name is one printable part without slashes).
+        OSError
+            The disk is full or broken: the package is not handed over.
         """
         source = existing_path(folder)
         if "/" in name or not source.is_dir():
             raise bad_name(name)
         made = publish(source, self._spool / "models" / plain_path(name))
-        self._event("model", name=name, folder=f"models/{made.name}")
+        self._events.announce(made, _event_line("model", name=name, folder=f"models/{made.name}"))
         return made
 
     def warn(self, text: str) -> None:

@@ -97,6 +97,21 @@ class LineFile:
         self._write(line)
         os.fsync(self._descriptor)
 
+    def announce(self, copy: Path, line: bytes) -> None:
+        """Tell durably of a file or folder in the spool.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken. The copy is removed: nobody would ever hear of it.
+        """
+        try:
+            self.append_durably(line)
+        except OSError as problem:
+            _remove(copy)
+            words = f"{problem.strerror or problem}; {copy.name!r} is not kept, for the run would never hear of it"
+            raise OSError(problem.errno, words, str(self.path)) from problem
+
     def _write(self, line: bytes) -> None:
         if self._torn:
             line = b"\n" + line
@@ -130,8 +145,15 @@ class LineFile:
             )
 
 
-def copy_file(source: Path, target: Path, *, durable: bool) -> str:
-    """Copy a regular file to a new place, return its sha256; with ``durable`` it is on the disk when this returns."""
+def _remove(copy: Path) -> None:
+    """Remove a file or a folder, as far as the disk lets it go."""
+    shutil.rmtree(copy, ignore_errors=True)
+    with suppress(OSError):  # it was a folder
+        copy.unlink()
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copy a regular file to a new place, return its sha256; it is on the disk when this returns."""
     import hashlib
 
     crash_point("recorder.copy.before")
@@ -141,10 +163,30 @@ def copy_file(source: Path, target: Path, *, durable: bool) -> str:
             digest.update(chunk)
             writing.write(chunk)
         writing.flush()
-        if durable:
-            os.fsync(writing.fileno())
+        os.fsync(writing.fileno())
     crash_point("recorder.copy.after")
     return digest.hexdigest()
+
+
+def keep_file(source: Path, spool: Path, name: str, tell: Callable[[Path], object]) -> None:
+    """Copy a file to ``artifacts/<name>``, and tell of the copy; where either fails, an earlier one is as it was."""
+    spool.mkdir(parents=True, exist_ok=True)
+    unfinished = spool / f".tmp-{os.getpid()}-{os.urandom(6).hex()}"
+    earlier, target = unfinished.with_name(f"{unfinished.name}-earlier"), spool / "artifacts" / name
+    try:
+        copy_file(source, unfinished)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # there is none, or the disk knows no second names
+            os.link(target, earlier)
+        os.replace(unfinished, target)
+        tell(target)
+    except OSError:
+        with suppress(FileNotFoundError):
+            os.replace(earlier, target)
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+        earlier.unlink(missing_ok=True)
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -195,7 +237,7 @@ def publish(source: Path, target: Path) -> Path:
         for name, path in files_below(source) if source.is_dir() else [(source.name, source)]:
             if name != MANIFEST:
                 (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-                lines.append(f"{copy_file(path, unfinished / name, durable=True)}  {name}\n")
+                lines.append(f"{copy_file(path, unfinished / name)}  {name}\n")
         if not lines:
             raise RefusedInput("no_such_file", f"There is no file in {str(source)!r}.", hint="Write it first.")
         with open(unfinished / MANIFEST, "x", encoding="utf-8", errors="surrogateescape") as manifest:

@@ -35,6 +35,8 @@ def publish(package: ModelPackage, name: str | None = None, *, client: Client | 
         ``package_incomplete``, ``package_changed``: something happened to the folder since the export.
     Unreachable
         No service answers, and none can be started. The package stays where it is.
+    OSError
+        Inside a run: the disk is full or broken, and the package is not handed over.
     """
     check_package(package.folder)
     name = check_name(name or package.name)
