@@ -32,6 +32,7 @@ from atelier.testing.backends import BackendContract, do, eventually
 from atelier.works.finding import find_work
 from tests.cli_driver import wait_for
 from tests.service_driver import HOMES, SETTINGS, command_of, environment_of, left_behind, lives, pids
+from tests.synced import Synced
 
 CALLER = Caller("ann", "ann#1", is_local=True)
 
@@ -155,6 +156,14 @@ class TestLocalBackend(BackendContract):
         folder = rig.backend.folder(key)
         for path in (folder, folder / "token", folder / "orders.json"):
             assert path.stat().st_mode & 0o077 == 0, path
+
+    def test_what_an_attempt_begins_with_outlives_a_loss_of_power(
+        self, rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced = Synced(monkeypatch)
+        folder = rig.backend.folder(self.begun(rig, "import time\nprint('begun', flush=True)\ntime.sleep(60)"))
+        for path in (folder / "token", folder / "orders.json"):
+            assert synced.outlives(path), path
 
     def test_an_agent_inherits_no_secret(self, rig: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "s3cret")

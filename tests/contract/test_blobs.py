@@ -16,6 +16,7 @@ from atelier.errors import Unavailable
 from atelier.storage import BlobStore, FilesystemBlobs, open_blobs
 from atelier.storage.objects import ObjectBlobs
 from atelier.testing.blobs import ODD_KEYS, BlobStoreContract
+from tests.synced import Synced
 
 WRITER = """
 import sys
@@ -25,24 +26,6 @@ for n in range(10**6):
     blobs.write("key", bytes([n % 256]) * (8 << 20))
     print(n, flush=True)
 """
-
-
-class Synced:
-    """Notes what is synced from now on: the inodes of files, and the names in each folder at that moment."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.files: set[int] = set()
-        self.names: dict[Path, set[str]] = {}
-        self._fsync = os.fsync
-        monkeypatch.setattr(os, "fsync", self._note)
-
-    def _note(self, descriptor: int) -> None:
-        self._fsync(descriptor)
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if path.is_dir():
-            self.names[path] = set(os.listdir(path))
-        else:
-            self.files.add(os.fstat(descriptor).st_ino)
 
 
 class TestFilesystemBlobs(BlobStoreContract):

@@ -222,6 +222,20 @@ def test_what_a_log_would_show_at_its_end_outlives_the_agent(held: Held, tmp_pat
     wait_for(lambda: not of_control_groups([run_id]), "the run's control group to be removed")
 
 
+def test_an_end_that_can_not_be_appended_does_not_stop_the_delivery(held: Held, tmp_path: Path) -> None:
+    service = held.service
+    run_id = service.submit(write(tmp_path, train__py=TALK))
+    tail = service.attempt_folder(run_id) / "log-tail"
+    wait_for(lambda: _ends_with(tail, b"line 59999\n"), "the last line to be kept")
+    (tail / "0x").touch()
+    for pid in service.agents(run_id):
+        os.kill(pid, signal.SIGKILL)
+    run = service.wait(run_id)
+    assert run.reason is Reason.AGENT_LOST
+    assert any("The end of the log, which its dead agent had kept, can't be" in words for words in run.warnings)
+    assert len(service.log(run_id)) == 50 << 10
+
+
 def _ends_with(folder: Path, text: bytes) -> bool:
     parts = sorted(folder.glob("[0-9]*"))
     return bool(parts) and parts[-1].read_bytes().endswith(text)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from atelier.agent.logfile import LogFile
 from atelier.agent.logtail import PARTS, LogTail, append_tail
+from tests.synced import Synced
 
 
 def open_log(folder: Path, limit_bytes: int, told: list[str] | None = None) -> LogFile:
@@ -21,6 +22,12 @@ def open_log(folder: Path, limit_bytes: int, told: list[str] | None = None) -> L
 
 def kept(folder: Path) -> bytes:
     return (folder / "log").read_bytes()
+
+
+def assert_appended(folder: Path) -> None:
+    told: list[str] = []
+    append_tail(folder / "log", folder / "tail", told.append)
+    assert told == []
 
 
 def cut(text: bytes, limit_bytes: int) -> bytes:
@@ -75,9 +82,9 @@ def test_the_end_that_a_dead_agent_has_kept_is_appended(tmp_path: Path) -> None:
     log = open_log(tmp_path, 60)
     log.write(text)
     assert kept(tmp_path) == text[:30]
-    append_tail(tmp_path / "log", tmp_path / "tail")
+    assert_appended(tmp_path)
     assert kept(tmp_path) == cut(text, 60)
-    append_tail(tmp_path / "log", tmp_path / "tail")
+    assert_appended(tmp_path)
     assert kept(tmp_path) == cut(text, 60), "a second time does nothing"
 
 
@@ -93,7 +100,7 @@ def test_an_end_that_was_appended_in_part_is_appended_to_the_end(tmp_path: Path,
     for path in sorted(tmp_path.glob("tail/[0-9]*"))[:-1]:
         if len(text) - (len(whole) - done) >= int(path.name) + 200 + path.stat().st_size:
             path.unlink()
-    append_tail(tmp_path / "log", tmp_path / "tail")
+    assert_appended(tmp_path)
     assert kept(tmp_path) == whole
 
 
@@ -116,6 +123,57 @@ def test_a_part_that_the_run_has_removed_is_lost_and_nothing_else(tmp_path: Path
     assert kept(tmp_path).startswith(text[:40])
     assert kept(tmp_path).endswith(text[-10:])
     assert 0 < log.lost_bytes <= 10
+
+
+@pytest.mark.parametrize("note", [None, b"", b"30", b"30 30 30", b"\0" * 5, b"\xff 30", b"30 x"])
+def test_without_its_note_all_that_was_kept_is_appended(tmp_path: Path, note: bytes | None) -> None:
+    text = os.urandom(1000)
+    log = open_log(tmp_path, 400)
+    log.write(text)
+    (tmp_path / "tail/after").unlink()
+    if note is not None:
+        (tmp_path / "tail/after").write_bytes(note)
+    parts = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("tail/[0-9]*")))
+    assert_appended(tmp_path)
+    head, _, rest = kept(tmp_path).partition(b"\n[here bytes may be missing or repeated")
+    assert head == text[:200]
+    assert rest.partition(b"]\n")[2] == parts
+    assert len(parts) >= 200
+    assert text.endswith(parts)
+    assert not (tmp_path / "tail").exists()
+
+
+def test_the_note_outlives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = Synced(monkeypatch)
+    open_log(tmp_path, 8).write(b"012345")
+    assert (tmp_path / "tail/after").read_text() == "4 4"
+    assert synced.outlives(tmp_path / "tail/after")
+
+
+def test_a_log_whose_note_was_damaged_goes_on(tmp_path: Path) -> None:
+    first = open_log(tmp_path, 8)
+    first.write(b"012345")
+    (tmp_path / "tail/after").write_bytes(b"")
+    second = open_log(tmp_path, 8)
+    second.write(b"6789ab")
+    second.close()
+    assert kept(tmp_path).startswith(b"0123\n[")
+    assert kept(tmp_path).endswith(b"]\n789ab")
+
+
+@pytest.mark.parametrize("name", ["0x", "tail"])
+def test_an_end_that_can_not_be_appended_is_told(tmp_path: Path, name: str) -> None:
+    log = open_log(tmp_path, 10)
+    log.write(b"0123456789abcdef")
+    if name == "tail":
+        (tmp_path / "log").rename(tmp_path / "other")
+        (tmp_path / "log").symlink_to("other")
+    else:
+        (tmp_path / "tail" / name).touch()
+    told: list[str] = []
+    append_tail(tmp_path / "log", tmp_path / "tail", told.append)
+    assert [words.startswith("The end of the log, which its dead agent had kept, can't be") for words in told] == [True]
+    assert kept(tmp_path) == b"01234"
 
 
 # -- full disks ---------------------------------------------------------------------------------------------------

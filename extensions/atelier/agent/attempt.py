@@ -310,7 +310,7 @@ class Attempt:
                     "The run's agent ended early: what it had not read yet of what the work printed is missing."
                 )
             result = self.delivery.note(stopped(order) if order else Result("lost", "agent_lost"))
-        append_tail(self.place.log, self.place.log_tail)
+        append_tail(self.place.log, self.place.log_tail, self.heart.warn)
         self._stamp_notebook(result)
         self.shipper.take_over()
         self.heart.start()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from atelier.agent.place import write_whole
 
 PARTS = 4
 """The ring has so many, and one that is being written; the oldest goes for a new one."""
@@ -17,7 +20,8 @@ class LogTail:
     """Keeps the last bytes of what is written to it, to be appended to the log at its end.
 
     Each part is named by the place of its first byte in all that was written. So whoever finds the folder knows how
-    much came, and one that is appended by halves can be appended to the end.
+    much came, and one that is appended by halves can be appended to the end. Without the note on where the log ended,
+    damaged by a loss of power or by the run, all parts are appended.
 
     Parameters
     ----------
@@ -28,12 +32,13 @@ class LogTail:
     """
 
     def __init__(self, folder: Path, limit_bytes: int = 0) -> None:
-        self._folder, self._limit_bytes, self._after = folder, limit_bytes, 0
+        self._folder, self._limit_bytes = folder, limit_bytes
+        self._after: int | None = None
         self._begins = sorted(int(path.name) for path in folder.glob("[0-9]*"))
         self.size_bytes = 0
         """How much came."""
         if self._begins:
-            self._after, self._limit_bytes = map(int, self._note.read_text().split())
+            self._after, self._limit_bytes = self._noted() or (None, limit_bytes)
             self.size_bytes = self._begins[-1] + self._path(self._begins[-1]).stat().st_size
         self._descriptor = -1
 
@@ -45,6 +50,13 @@ class LogTail:
     @property
     def _note(self) -> Path:
         return self._folder / "after"
+
+    def _noted(self) -> tuple[int, int] | None:
+        """How long the log was, and how much is kept after that; None when the note is damaged."""
+        with contextlib.suppress(OSError, ValueError):
+            after, limit_bytes = map(int, self._note.read_text().split())
+            return after, limit_bytes
+        return None
 
     @property
     def _part_bytes(self) -> int:
@@ -71,9 +83,8 @@ class LogTail:
         """Begin a part, after the oldest one has gone for it."""
         if not self._begins:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            part, self._after = self._folder / "after.part", after
-            part.write_text(f"{after} {self._limit_bytes}")
-            part.replace(self._note)
+            write_whole(self._note, f"{after} {self._limit_bytes}".encode())
+            self._after = after
         self._let_go()
         while len(self._begins) > PARTS:
             self._path(self._begins.pop(0)).unlink(missing_ok=True)
@@ -87,14 +98,9 @@ class LogTail:
         self._let_go()
         if not self._begins:
             return 0
-        begin = self.dropped_bytes
-        words = (
-            f"\n[{begin} bytes were left out here: this log reached its limit of {self._after + self._limit_bytes}]\n"
-        )
-        before = self._after
-        if begin:
-            before += len(words)
-            _write(log, words.encode()[max(0, os.fstat(log).st_size - self._after) :])
+        begin, before, words = self._joint(os.fstat(log).st_size)
+        _write(log, words[max(0, os.fstat(log).st_size - before) :])
+        before += len(words)
         for place in self._begins:
             done = os.fstat(log).st_size - before  # of what is kept
             _copy(self._path(place), log, max(begin + done - place, begin - place, 0))
@@ -103,6 +109,18 @@ class LogTail:
         lost_bytes = before + self.size_bytes - begin - os.fstat(log).st_size
         shutil.rmtree(self._folder, ignore_errors=True)
         return max(0, lost_bytes)
+
+    def _joint(self, log_bytes: int) -> tuple[int, int, bytes]:
+        """The first byte to append, where the log ended before anything was appended, and what is said between."""
+        if self._after is None:
+            return (
+                self._begins[0],
+                log_bytes,
+                b"\n[here bytes may be missing or repeated: a note on them was damaged]\n",
+            )
+        begin, limit = self.dropped_bytes, self._after + self._limit_bytes
+        words = f"\n[{begin} bytes were left out here: this log reached its limit of {limit}]\n" if begin else ""
+        return begin, self._after, words.encode()
 
     def _path(self, begin: int) -> Path:
         return self._folder / f"{begin:020}"
@@ -113,13 +131,19 @@ class LogTail:
             self._descriptor = -1
 
 
-def append_tail(log: Path, folder: Path) -> None:
-    """Append to a dead agent's log the end that it had kept; nothing where it had kept none."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+def append_tail(log: Path, folder: Path, tell: Callable[[str], object]) -> None:
+    """Append to a dead agent's log the end that it had kept; nothing where it had kept none.
+
+    What makes that impossible, as names that a run has changed, is told in a sentence, and is no error.
+    """
     try:
-        LogTail(folder).append_to(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            LogTail(folder).append_to(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as problem:
+        tell(f"The end of the log, which its dead agent had kept, can't be appended: {problem}.")
 
 
 def _copy(part: Path, log: int, start: int) -> None:

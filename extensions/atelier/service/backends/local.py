@@ -29,6 +29,7 @@ from atelier.local.attempts import marks_of, processes_of
 from atelier.local.catalog import NVIDIA_GPU
 from atelier.local.cgroups import NOTE, ControlGroup, group_name, noted_group, sweep
 from atelier.local.computer import this_computer
+from atelier.local.durable import put_in_place
 from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
 from atelier.local.processes import end
@@ -290,7 +291,10 @@ def _small_file(path: Path) -> bytes:
 
 
 def _write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, durable when this returns: an attempt begins, and is brought in, by it."""
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
-    os.replace(part, path)
+        stream.flush()
+        os.fsync(stream.fileno())
+    put_in_place(Path(part), path)
