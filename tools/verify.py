@@ -20,8 +20,8 @@ from tools.plan import ROOT, cache_folder
 BIN = ROOT / ".venv/bin"
 NODE = ROOT / ".venv/lib/node"
 TIERS = ("unit", "contract", "integration", "chaos", "notebooks", "browser")
-SIDE_BY_SIDE = ("contract", "integration", "chaos", "browser")
-"""Tiers whose tests mostly wait for other processes: two files at a time."""
+SIDE_BY_SIDE = {"contract": 3, "integration": 3, "chaos": 3, "browser": 2}
+"""Tiers whose tests mostly wait for other processes, and how many of their files run at a time."""
 
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
@@ -81,7 +81,7 @@ def test(tiers: Sequence[str]) -> list[str]:
 
 
 def _how(tier: str) -> list[str]:
-    side_by_side = ["--numprocesses=2", "--dist=loadfile"] if tier in SIDE_BY_SIDE else []
+    side_by_side = [f"--numprocesses={SIDE_BY_SIDE[tier]}", "--dist=loadfile"] if tier in SIDE_BY_SIDE else []
     return [*side_by_side, "--durations=5"]
 
 
