@@ -18,7 +18,7 @@ BOOK = [point for point in POINTS if point.startswith(("agent.cell", "agent.note
 OTHERS = {*REMOVAL, *CANCEL, *EXPIRY, *DELIVERY, *LOSS, *SWEEP, *MERGE, *BOOK}
 SERVICE = [point for point in POINTS if point.startswith(("service", "storage")) and point not in OTHERS]
 AGENT = [point for point in POINTS if point.startswith(("agent", "recorder")) and point not in OTHERS]
-MOST_RUNS = 5
+MOST_RUNS = 10
 """So many runs are made until all places of a part were come to."""
 
 
