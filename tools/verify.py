@@ -35,10 +35,11 @@ def main(argv: Sequence[str]) -> int:
         install_tools()
         failed = lint()
         if argv[0] == "test":
-            prepare_machine()
-            failed += test(argv[1:] or TIERS)
+            tiers = argv[1:] or TIERS
+            prepare_machine(tiers)
+            failed += test(tiers)
         if argv[0] == "chaos":
-            prepare_machine()
+            prepare_machine(("chaos",))
             failed += [] if _passes("chaos", ["python", "-m", "tests.chaos.table"]) else ["chaos"]
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
@@ -85,12 +86,12 @@ def _how(tier: str) -> list[str]:
     return [*side_by_side, "--durations=5"]
 
 
-def prepare_machine() -> None:
-    """Find or install a browser, PostgreSQL and libfaketime; environment variables tell the tests where they are."""
+def prepare_machine(tiers: Sequence[str]) -> None:
+    """Find or install a browser, PostgreSQL and for chaos libfaketime; environment variables tell the tests where."""
     os.environ["ATELIER_TEST_CHROMIUM"] = find_browser()
     if postgresql := find_postgresql():
         os.environ["ATELIER_TEST_POSTGRESQL"] = postgresql
-    if faketime := find_faketime():
+    if "chaos" in tiers and (faketime := find_faketime()):
         os.environ["ATELIER_TEST_FAKETIME"] = faketime
 
 
