@@ -245,14 +245,15 @@ class Reconciler:
         One that can be heard keeps its work's limits itself. One that lives and is not heard was stopped, or hangs.
         """
         now, silent_s = utcnow(), self.attempts.silence.of(key)
-        if row.attempt_work_ended_at is not None or row.attempt_stop is not None:
-            works_on = row.attempt_work_ended_at is None
-            gone_by = max(row.attempt_stop_at or now, self._began) + timedelta(seconds=KILL_GRACE_S)
-            if silent_s > self.limits.silence or (works_on and now > gone_by):
-                await self.backend.kill(key)
-        elif silent_s > self.limits.silence:
+        if silent_s > self.limits.silence:
             log.warning("The agent of %s/%s lives and says nothing: it is ended.", *key)
             await self.backend.kill(key)
+        elif row.attempt_work_ended_at is not None:
+            return  # what delivers is held to its silence alone
+        elif row.attempt_stop is not None:
+            gone_by = max(row.attempt_stop_at or now, self._began) + timedelta(seconds=KILL_GRACE_S)
+            if now > gone_by:
+                await self.backend.kill(key)
         elif silent_s > DEAF_S:
             await self._limit_deaf(key, row, silent_s)
 
