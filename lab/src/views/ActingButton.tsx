@@ -1,9 +1,8 @@
 /** Buttons that act at once, and say what went wrong: the one that pins a run among them. */
 
-import { useState, type ReactNode } from 'react';
+import { type ReactNode } from 'react';
 
-import { asApiError, type ApiError } from '../model/api';
-import { Button, errorText } from './parts';
+import { Button, errorText, useAct } from './parts';
 
 export function ActingButton(props: {
   icon: string;
@@ -11,19 +10,7 @@ export function ActingButton(props: {
   act: () => Promise<void>;
   children: ReactNode;
 }): JSX.Element {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<ApiError | null>(null);
-  const act = async (): Promise<void> => {
-    setBusy(true);
-    setError(null);
-    try {
-      await props.act();
-    } catch (problem) {
-      setError(asApiError(problem));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { busy, error, act } = useAct(props.act);
   return (
     <>
       {error && (

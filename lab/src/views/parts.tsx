@@ -271,20 +271,10 @@ export function AskingButton(props: {
   act: () => Promise<void>;
 }): JSX.Element {
   const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<ApiError | null>(null);
-  const act = async (): Promise<void> => {
-    setBusy(true);
-    setError(null);
-    try {
-      await props.act();
-      setAsking(false);
-    } catch (problem) {
-      setError(asApiError(problem));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { busy, error, act } = useAct(async () => {
+    await props.act();
+    setAsking(false);
+  });
   if (!asking) {
     return (
       <Button {...(props.icon ? { icon: props.icon } : {})} onClick={() => setAsking(true)}>
@@ -312,6 +302,28 @@ export function AskingButton(props: {
       <FocusedButton onClick={() => setAsking(false)}>{props.no}</FocusedButton>
     </span>
   );
+}
+
+/** An action that a button begins: whether it goes on, and what went wrong the last time. */
+export function useAct(action: () => Promise<void>): {
+  busy: boolean;
+  error: ApiError | null;
+  act: () => Promise<void>;
+} {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  const act = async (): Promise<void> => {
+    setBusy(true);
+    setError(null);
+    try {
+      await action();
+    } catch (problem) {
+      setError(asApiError(problem));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { busy, error, act };
 }
 
 /** What went wrong, and what to do about it. */
