@@ -10,6 +10,7 @@ from typing import Any
 from playwright.sync_api import Locator, expect
 
 from atelier.display.evidence import sentence, state_words
+from atelier.display.text import percent
 from tests.browser.page_driver import Records
 from tests.hub_driver import wait_for
 
@@ -110,7 +111,7 @@ def progress_words(run: dict[str, Any]) -> str | None:
     if progress is None:
         return "No progress told yet"
     done, total, unit = progress["done"], progress["total"], f" {progress['unit']}" if progress["unit"] else ""
-    return f"{done:g}{unit} done" if not total else f"{100 * done / total:.0f} % {done:g} of {total:g}{unit}"
+    return f"{done:g}{unit} done" if not total else f"{percent(done, total)} % {done:g} of {total:g}{unit}"
 
 
 def agree(pane: RunPane, records: Records, *, timeout_s: float = AGREE_TIMEOUT_S) -> dict[str, Any]:

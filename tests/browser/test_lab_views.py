@@ -288,8 +288,9 @@ def test_a_dead_service_is_told_and_found_again_and_the_run_went_on(lab: Lab, pa
     expect(page.get_by_test_id("atelier-status")).to_have_text("Runs: not reachable")
     lab.picture(panel, "panel-service-away")
     assert violations(page, PANEL) == []
-    start_service(lab)
     panel.get_by_role("button", name="Try now").click()
+    expect(panel.get_by_text("The run service does not answer.")).to_be_visible()
+    start_service(lab)
     expect(panel.get_by_text("The run service does not answer.")).to_have_count(0)
     expect(state(panel)).to_have_text("Running")
     expect(page.get_by_test_id("atelier-status")).to_contain_text("1 running")

@@ -30,8 +30,8 @@ IN_CHILD = f"""\
 import os, time
 if os.fork():
     os.wait()
+    time.sleep(30)
     print("it goes on")
-    time.sleep(60)
 {HOG}"""
 IN_FILES = f"""\
 import time

@@ -60,6 +60,9 @@ def test_what_did_not_begin_took_nothing() -> None:
         ({"done": 3, "total": 5, "left_s": None}, "3 of 5 (60 %), time left unknown"),
         ({"done": 3, "total": 5, "left_s": 12.2}, "3 of 5 (60 %), 12 s left"),
         ({"done": 5, "total": 5, "left_s": None}, "5 of 5 (100 %)"),
+        ({"done": 1999, "total": 2000, "left_s": 0.5}, "1999 of 2000 (99 %), 0.5 s left"),
+        ({"done": 170, "total": 2000, "left_s": None}, "170 of 2000 (8 %), time left unknown"),
+        ({"done": 29, "total": 100, "left_s": None}, "29 of 100 (29 %), time left unknown"),
         ({"done": 3, "total": 12, "unit": "cells", "left_s": None}, "3 of 12 cells (25 %), time left unknown"),
     ],
 )

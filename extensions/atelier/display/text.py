@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -120,7 +121,12 @@ def progress_text(progress: Mapping[str, Any] | None) -> str:
     if not total:
         return f"{done:g}{unit} done"
     left = f", {format_duration(left_s)} left" if left_s is not None else ", time left unknown" if done < total else ""
-    return f"{done:g} of {total:g}{unit} ({100 * done / total:.0f} %){left}"
+    return f"{done:g} of {total:g}{unit} ({percent(done, total)} %){left}"
+
+
+def percent(done: float, total: float) -> int:
+    """How much is done in whole percent, as the views write it: 100 only when all is done."""
+    return math.floor(min(100.0, 100 * done / total))
 
 
 def stopped_text(run: Mapping[str, Any]) -> str:

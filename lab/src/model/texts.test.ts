@@ -11,6 +11,7 @@ import {
   leftText,
   numberText,
   progressPart,
+  progressPercent,
   progressText,
   runStateText,
   stoppedText,
@@ -91,6 +92,14 @@ describe('amounts', () => {
     expect(progressPart({ done: 7, total: null, unit: null, left_s: null, at })).toBeNull();
     expect(progressPart({ done: 0, total: 0, unit: null, left_s: null, at })).toBeNull();
     expect(progressText({ done: 7, total: null, unit: null, left_s: null, at })).toBe('7 done');
+  });
+
+  it('never say 100 % before the end, nor more than is done', () => {
+    const at = '2026-11-24T10:00:00Z';
+    const percents = [0, 170, 580, 1999, 2000, 2001].map(done =>
+      progressPercent({ done, total: 2000, unit: null, left_s: null, at })
+    );
+    expect(percents).toEqual([0, 8, 29, 99, 100, 100]);
   });
 
   it('say what is counted, and after the end only where it stopped', () => {

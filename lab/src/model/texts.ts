@@ -98,10 +98,21 @@ export function threeDigits(value: number): string {
 
 /** The part that is done, 0 to 1; null when the whole is not known. */
 export function progressPart(progress: Progress | null): number | null {
+  const percent = exactPercent(progress);
+  return percent === null ? null : percent / 100;
+}
+
+/** Progress in whole percent, as the texts of the terminal have it: 100 only when all is done. */
+export function progressPercent(progress: Progress | null): number | null {
+  const percent = exactPercent(progress);
+  return percent === null ? null : Math.floor(percent);
+}
+
+function exactPercent(progress: Progress | null): number | null {
   if (progress === null || progress.total === null || !(progress.total > 0)) {
     return null;
   }
-  return Math.min(1, Math.max(0, progress.done / progress.total));
+  return Math.min(100, Math.max(0, (100 * progress.done) / progress.total));
 }
 
 export function progressText(progress: Progress): string {

@@ -13,7 +13,7 @@ import {
   lastedText,
   momentText,
   numberText,
-  progressPart,
+  progressPercent,
   runStateText,
   STATE_CHOICES,
   stateText
@@ -170,14 +170,14 @@ interface RowProps {
 function Row(props: RowProps): JSX.Element {
   const { run, now } = props;
   const metric = headlineMetric(run.metrics);
-  const part = run.state === 'running' ? progressPart(run.progress) : null;
+  const percent = run.state === 'running' ? progressPercent(run.progress) : null;
   return (
     <tr className={`at-row${props.opened ? ' at-row-opened' : ''}`} onClick={props.open}>
       <td className="at-cell-state">
         <span className="at-state" title={run.message}>
           <StateIcon state={run.state} />
           {runStateText(run)}
-          {part !== null && <span className="at-quiet"> {Math.round(part * 100)} %</span>}
+          {percent !== null && <span className="at-quiet"> {percent} %</span>}
           {placeText(run) && <span className="at-quiet"> {placeText(run)}</span>}
         </span>
       </td>

@@ -10,7 +10,7 @@ import {
   lastedText,
   leftText,
   momentText,
-  progressPart,
+  progressPercent,
   progressText,
   runStateText,
   stateText,
@@ -171,24 +171,24 @@ function ProgressLine(props: { run: Run; now: number }): JSX.Element | null {
   if (state !== 'running' && state !== 'starting') {
     return null;
   }
-  const part = progressPart(progress);
+  const percent = progressPercent(progress);
   const text = progress === null ? 'No progress told yet' : progressText(progress);
   return (
     <div className="at-progress">
       <div
-        className={`at-bar${part === null ? ' at-bar-unknown' : ''}`}
+        className={`at-bar${percent === null ? ' at-bar-unknown' : ''}`}
         role="progressbar"
         aria-label={`Progress of ${name}`}
         aria-valuemin={0}
         aria-valuemax={100}
-        {...(part === null ? {} : { 'aria-valuenow': Math.round(part * 100) })}
+        {...(percent === null ? {} : { 'aria-valuenow': percent })}
         aria-valuetext={`${text}, ${leftText(progress, props.now)}`}
       >
-        <i style={part === null ? {} : { width: `${part * 100}%` }} />
+        <i style={percent === null ? {} : { width: `${percent}%` }} />
       </div>
       <div className="at-progress-text">
         <span>
-          {part !== null && <b>{Math.round(part * 100)} %</b>} {text}
+          {percent !== null && <b>{percent} %</b>} {text}
         </span>
         <span>{leftText(progress, props.now)}</span>
       </div>
