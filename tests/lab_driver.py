@@ -82,22 +82,26 @@ class Lab:
 
     def run(self, page: Page, index: int = 0) -> Locator:
         """Run a cell; the form in its output."""
-        page.evaluate(
-            """index => {
-              const notebook = window.jupyterapp.shell.currentWidget.content;
-              notebook.activeCellIndex = index;
-              window.jupyterapp.commands.execute('notebook:run-cell');
-            }""",
-            index,
-        )
-        form = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(".af-root")
-        expect(form).to_be_visible(timeout=60_000)
-        return form
+        return run_cell(page, index, ".af-root")
 
     def picture(self, form: Locator, name: str) -> None:
         """Keep a picture of a form."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         form.screenshot(path=PICTURES / f"{name}.png")
+
+
+def run_cell(page: Page, index: int, inside: str) -> Locator:
+    """Run a cell of the notebook in front; what matches the selector ``inside`` in its output."""
+    page.evaluate(
+        """index => {
+          window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+          window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        index,
+    )
+    found = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(inside)
+    expect(found).to_be_visible(timeout=60_000)
+    return found
 
 
 def violations(page: Page, selector: str) -> list[Any]:

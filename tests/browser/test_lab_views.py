@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.cli_driver import service_pid, wait_for
-from tests.lab_driver import TOKEN, Lab, running_lab, start_service, violations
+from tests.lab_driver import TOKEN, Lab, run_cell, running_lab, start_service, violations
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -103,20 +103,6 @@ def press_run_in_background(page: Page) -> None:
     page.locator(".jp-NotebookPanel:visible [data-jp-item-name='atelier-run']").click()
 
 
-def run_cell(page: Page, index: int) -> Locator:
-    """Runs a cell of the notebook in front; the view in its output."""
-    page.evaluate(
-        """index => {
-          window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
-          window.jupyterapp.commands.execute('notebook:run-cell');
-        }""",
-        index,
-    )
-    view = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(".at-root")
-    expect(view).to_be_visible(timeout=60_000)
-    return view
-
-
 def state(view: Locator) -> Locator:
     return view.get_by_test_id("atelier-run-state")
 
@@ -196,7 +182,7 @@ def test_notes_of_runs_are_few_and_go_while_the_runs_stay_marked(lab: Lab, page:
 def test_views_come_back_without_kernel_and_without_trust(lab: Lab, page: Page, theme: str) -> None:
     name = theme[-5:].strip().lower()
     lab.open(page, "show.ipynb", theme=theme)
-    view, listed = run_cell(page, 0), run_cell(page, 1)
+    view, listed = (run_cell(page, index, ".at-root") for index in range(2))
     expect(state(view)).not_to_have_text("")
     listed.get_by_role("button", name="bad").first.click()
     expect(listed.get_by_test_id("atelier-run")).to_contain_text("ZeroDivisionError")

@@ -54,6 +54,13 @@ def _open_notebook(page: Page) -> None:
     )
 
 
+def _begin(page: Page) -> None:
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    page.wait_for_function(
+        "() => document.querySelector('.jp-OutputArea-output')?.innerText.includes('line 2')", timeout=30_000
+    )
+
+
 def _printed(page: Page) -> list[str]:
     text = page.locator(".jp-NotebookPanel:visible .jp-OutputArea-output").all_inner_texts()
     return "\n".join(text).split("\n") if text else []
@@ -64,10 +71,7 @@ def test_every_line_is_there_after_a_closed_tab(platform: Platform, browser: Bro
     context = browser.new_context()
     page = _log_in_and_start(context, platform)
     _open_notebook(page)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    page.wait_for_function(
-        "() => document.querySelector('.jp-OutputArea-output')?.innerText.includes('line 2')", timeout=30_000
-    )
+    _begin(page)
     page.close()
     time.sleep(2)  # the cell goes on printing into a closed tab
     page = context.new_page()
@@ -85,10 +89,7 @@ def test_a_cell_that_ends_while_nobody_looks_is_saved(platform: Platform, browse
     context = browser.new_context()
     page = _log_in_and_start(context, platform)
     _open_notebook(page)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    page.wait_for_function(
-        "() => document.querySelector('.jp-OutputArea-output')?.innerText.includes('line 2')", timeout=30_000
-    )
+    _begin(page)
     context.close()
 
     def on_disk() -> list[str]:

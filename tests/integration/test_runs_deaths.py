@@ -11,11 +11,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import nbformat
 import pytest
 
+from atelier.testing.backends import SPAWN
 from tests.cli_driver import notebook, wait_for
 from tests.service_driver import SETTINGS, Service, lives, service_over, write
 
@@ -31,23 +33,11 @@ STEPS = """
         while not pathlib.Path(GATE + str(step)).exists():
             time.sleep(0.02)
 """
-SPAWN = """
-    import os, subprocess, sys
-    LOOP = "import signal, time\\nsignal.signal(15, signal.SIG_IGN)\\nwhile True: time.sleep(1)"
-    subprocess.Popen([sys.executable, "-c", LOOP])
-    subprocess.Popen([sys.executable, "-c", LOOP], start_new_session=True)
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.closerange(0, 3)
-            os.execv(sys.executable, [sys.executable, "-c", LOOP])
-        os._exit(0)
-"""
 
 
 def stepwise(folder: Path, before: str = "") -> Path:
     """A script that waits after each of its three steps until the file ``gate<step>`` is there."""
-    return write(folder, train__py=before + STEPS.replace("GATE", repr(str(folder / "gate"))))
+    return write(folder, train__py=dedent(before) + dedent(STEPS).replace("GATE", repr(str(folder / "gate"))))
 
 
 def open_gates(folder: Path, *steps: int) -> None:

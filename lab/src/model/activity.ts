@@ -39,11 +39,7 @@ export class ActivityStore extends Store<ActivityData> {
   protected start(): (() => void)[] {
     const ends = [
       this.events.listen(EVERYTHING, change => this.take(change)),
-      this.events.watch(() => {
-        if (this.events.connection.state === 'live') {
-          void this.refresh();
-        }
-      }),
+      this.events.whenLive(() => void this.refresh()),
       () => this.stopTimer()
     ];
     void this.refresh();

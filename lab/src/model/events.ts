@@ -88,6 +88,15 @@ export class Events {
     return () => this.watchers.delete(callback);
   }
 
+  /** Calls back at each change of a connection that lives: what was missed meanwhile is read again. Returns its end. */
+  whenLive(callback: () => void): () => void {
+    return this.watch(() => {
+      if (this.state.state === 'live') {
+        callback();
+      }
+    });
+  }
+
   /** Listens to one run, or to all with `EVERYTHING`; returns its end. */
   listen(subject: string, listener: Listener): () => void {
     const known = this.listeners.get(subject);

@@ -72,11 +72,7 @@ export class ListStore extends Store<ListData> {
   protected start(): (() => void)[] {
     const ends = [
       ...(this.target.ids ?? [EVERYTHING]).map(id => this.events.listen(id, change => this.take(change))),
-      this.events.watch(() => {
-        if (this.events.connection.state === 'live') {
-          void this.refresh();
-        }
-      }),
+      this.events.whenLive(() => void this.refresh()),
       () => this.stopTimer()
     ];
     void this.refresh();

@@ -76,11 +76,7 @@ export class RunStore extends Store<RunData> {
   protected start(): (() => void)[] {
     const ends = [
       this.events.listen(this.id, change => this.take(change)),
-      this.events.watch(() => {
-        if (this.events.connection.state === 'live') {
-          void this.refresh();
-        }
-      }),
+      this.events.whenLive(() => void this.refresh()),
       () => this.stopTimer()
     ];
     void this.refresh();
