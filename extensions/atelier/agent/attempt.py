@@ -42,6 +42,7 @@ from atelier.agent.surroundings import (
 )
 from atelier.agent.tight import until_room
 from atelier.agent.works import ProcessWork, Work
+from atelier.agent.worktime import WorkTime
 from atelier.bundle.archive import unpack_bundle
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unavailable
@@ -58,9 +59,11 @@ class Attempt:
         family = Family(f"{place.orders['run']}/{place.orders['attempt']}", place.folder)
         gpus = GpuMeter(place.orders["devices"].get("nvidia.com/gpu", ()))
         self.family, self.stopper = family, Stopper(place, family)
-        self.heart = Heart(Link(place.orders["service"], place.token), family, gpus, self.stopper.stop)
+        self.work_time = WorkTime(place.work_time)
+        line = Link(place.orders["service"], place.token)
+        self.heart = Heart(line, family, gpus, work_time=self.work_time, on_stop=self.stopper.stop)
         self.shipper = Shipper(Link(place.orders["service"], place.token), place, self.heart)
-        self.delivery = Delivery(self.link, place, self.heart, self.shipper)
+        self.delivery = Delivery(self.link, place, self.heart, self.shipper, work_time=self.work_time)
         self.orders: dict[str, Any] = {}
         self.layer: Layer | None = None
         self.memory: MemoryLimit | None = None
@@ -190,7 +193,7 @@ class Attempt:
         return Patience(self.orders["limits"]["install_s"], is_stopped=is_stopped, end=self.family.end)
 
     def _left_s(self) -> float:
-        """Seconds that the work of this attempt may run."""
+        """Seconds that the work of this attempt may run: what those before it have left of the run's time."""
         limit_s = self.orders["spec"]["timeout_s"]
         return inf if limit_s is None else float(limit_s - self.orders["ran_s"])
 
@@ -243,8 +246,12 @@ class Attempt:
         if not self.stopper.begin(work):
             return stopped(self.stopper.order or "cancel")
         self.work = work
+        self.work_time.begin()
         self._limits(memory).enforce(self.stopper)
-        return work.run()
+        try:
+            return work.run()
+        finally:
+            self.work_time.end()
 
     def _hold(self) -> tuple[Launcher, MemoryLimit]:
         """How the work is begun so that it is held to its machine's memory, by the kernel where that may be."""

@@ -18,6 +18,7 @@ from atelier.agent.outputs import readable, written
 from atelier.agent.place import Place, write_whole
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper
+from atelier.agent.worktime import WorkTime
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
 
@@ -28,14 +29,15 @@ NAMED_UNKEPT = 5
 class Delivery:
     """Delivers an attempt's end, by the agent that ran it or by one that takes over; each step may be done again."""
 
-    def __init__(self, link: Link, place: Place, heart: Heart, shipper: Shipper) -> None:
+    def __init__(self, link: Link, place: Place, heart: Heart, shipper: Shipper, *, work_time: WorkTime) -> None:
         self._link, self._place, self._heart, self._shipper = link, place, heart, shipper
+        self._work_time = work_time
         self.is_hurried: Callable[[], bool] = lambda: False
         """Whether the user waits for the end, and for no more files."""
 
     def note(self, result: Result) -> dict[str, Any]:
         """Write the end to disk before the service is told; a full disk only costs the one who would take over."""
-        told = result.as_json()
+        told = result.as_json() | {"ran_s": self._work_time.seconds}
         crash_point("agent.result.before")
         try:
             write_whole(self._place.result, json.dumps(told).encode())
@@ -47,7 +49,7 @@ class Delivery:
     def run(self, result: dict[str, Any]) -> None:
         """Deliver everything, and the end last; returns when the service has it, or takes no more of this attempt."""
         crash_point("agent.ended.before")
-        self._call("/ended", {})
+        self._call("/ended", {"ran_s": self._work_time.seconds})
         crash_point("agent.ended.after")
         if result.get("reason") == "disk_full":
             self._make_room()

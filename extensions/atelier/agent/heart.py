@@ -17,6 +17,7 @@ from atelier.agent.gpu import GpuMeter
 from atelier.agent.link import Link
 from atelier.agent.progress import ProgressMeter
 from atelier.agent.retrying import AWAY, PATIENCE_S
+from atelier.agent.worktime import WorkTime
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
 
@@ -38,11 +39,21 @@ class Heart:
         Whose use of the machine is told.
     gpus : GpuMeter
         The attempt's GPUs.
+    work_time : WorkTime
+        Tells how long the work has run.
     on_stop : callable
         Called with (order, seconds there are) at each beat while the service wants the work to stop.
     """
 
-    def __init__(self, link: Link, family: Family, gpus: GpuMeter, on_stop: Callable[[str, float], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        family: Family,
+        gpus: GpuMeter,
+        *,
+        work_time: WorkTime,
+        on_stop: Callable[[str, float], None],
+    ) -> None:
         self.progress = ProgressMeter()
         self.is_stale = threading.Event()
         self.is_let_go = threading.Event()
@@ -50,6 +61,7 @@ class Heart:
         self.patience_s = PATIENCE_S
         """How long that is."""
         self._link, self._family, self._gpus, self._on_stop = link, family, gpus, on_stop
+        self._work_time = work_time
         self._warnings: list[str] = []
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = float("-inf")
@@ -115,7 +127,7 @@ class Heart:
         news = (self.progress.as_json(), self._warnings[:MOST_WARNINGS])
         if not is_due and news == self._told and now - self._beat_at < HEARTBEAT_S:
             return
-        body = {"progress": news[0], "usage": self._usage, "warnings": news[1]}
+        body = {"progress": news[0], "usage": self._usage, "warnings": news[1], "ran_s": self._work_time.seconds}
         crash_point("agent.heartbeat.before")
         answer = self._link.post("/heartbeat", body)
         crash_point("agent.heartbeat.after")

@@ -91,6 +91,11 @@ class Place:
         return self.folder / "result.json"
 
     @property
+    def work_time(self) -> Path:
+        """Where it is noted how long the work has run."""
+        return self.folder / "work-time"
+
+    @property
     def group(self) -> Path:
         """Where the work's control group is noted."""
         return self.folder / NOTE

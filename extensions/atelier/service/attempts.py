@@ -27,7 +27,7 @@ from atelier.records import (
 )
 from atelier.service.attempt_files import AgentCaller, AttemptFiles, FileReport, artifact_key
 from atelier.service.backends import Key
-from atelier.service.boundary import FromAgent
+from atelier.service.boundary import FromAgent, RanS
 from atelier.service.feed import Event, metrics_event
 from atelier.service.manager import CURRENT
 from atelier.service.silence import Silence
@@ -48,6 +48,11 @@ class FinishReport(FromAgent):
     message: str | None = None
     exit_code: Whole | None = None
     error: ErrorReport | None = None
+    ran_s: RanS = None
+
+    def as_outcome(self) -> Outcome:
+        """The same for the store."""
+        return Outcome(self.state, self.reason, self.message, self.exit_code, self.error, self.ran_s)
 
 
 @dataclass
@@ -165,11 +170,11 @@ class AttemptManager(AttemptFiles):
         crash_point("service.started.after")
         self.feed.touch(agent.owner)
 
-    def ended(self, agent: AgentCaller) -> None:
+    def ended(self, agent: AgentCaller, ran_s: float | None = None) -> None:
         """The work has ended, and its limits with it; the agent delivers what it left."""
         self._live(agent)
         crash_point("service.ended.before")
-        self.store.reserve.use(lambda: self.store.runs.work_ended(agent.run_id, agent.n))
+        self.store.reserve.use(lambda: self.store.runs.work_ended(agent.run_id, agent.n, ran_s=ran_s))
         crash_point("service.ended.after")
 
     def heartbeat(
@@ -178,6 +183,8 @@ class AttemptManager(AttemptFiles):
         progress: Mapping[str, Any] | None,
         usage: Mapping[str, float],
         warnings: Sequence[str],
+        *,
+        ran_s: float | None = None,
     ) -> tuple[str, float] | None:
         """A sign of life; the order to stop and the seconds there are for it, or None.
 
@@ -186,7 +193,7 @@ class AttemptManager(AttemptFiles):
 
         def note() -> tuple[str, float] | None:
             key = agent.run_id, agent.n
-            return self.store.streams.heartbeat(*key, progress=progress, usage=usage, warnings=warnings)
+            return self.store.streams.heartbeat(*key, progress=progress, usage=usage, warnings=warnings, ran_s=ran_s)
 
         crash_point("service.heartbeat.before")
         try:
@@ -223,9 +230,8 @@ class AttemptManager(AttemptFiles):
                 self.write_record(run.id)
                 return run
             crash_point("service.finish.before")
-            outcome = Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
             told = json.dumps(report.model_dump(mode="json"), indent=1).encode()
-            run = self.end(Key(agent.run_id, agent.n), outcome, told)
+            run = self.end(Key(agent.run_id, agent.n), report.as_outcome(), told)
         crash_point("service.finish.after")
         self.feed.touch(agent.owner)
         return run

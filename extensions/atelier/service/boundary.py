@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from atelier.records import Record
+from atelier.records import Real, Record
 
 MOST_LEVELS = 100
+RanS = Annotated[Real | None, Field(ge=0)]
+"""For how many seconds an attempt's work has run, by its agent's own clock; null before it begins."""
+
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 

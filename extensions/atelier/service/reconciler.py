@@ -258,11 +258,11 @@ class Reconciler:
             await self._limit_deaf(key, row, silent_s)
 
     async def _limit_deaf(self, key: Key, row: Row[Any], silent_s: float) -> None:
-        """Keep the limits of a work whose agent is not heard."""
+        """Keep the limits of a work whose agent is not heard: it runs on since it was heard last."""
         spec = RunSpec.model_validate(row.spec)
         if spec.timeout_s is not None and row.attempt_started_at is not None:
             before_s = await asyncio.to_thread(self.store.runs.ran_s, row.id)
-            if before_s + (utcnow() - row.attempt_started_at).total_seconds() > spec.timeout_s + KILL_GRACE_S:
+            if before_s + row.attempt_ran_s + silent_s > spec.timeout_s + KILL_GRACE_S:
                 await self._stop(key, "deadline")
         if spec.stall_timeout_s is not None and silent_s > spec.stall_timeout_s + DEAF_S:
             await self._stop(key, "stalled")

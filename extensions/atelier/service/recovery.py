@@ -103,7 +103,7 @@ class Recovery:
             return None
         data = report.model_dump_json(indent=1).encode()
         await asyncio.to_thread(self.attempts.blobs.write, RunPaths(key.run_id).result(key.n), data)
-        return Outcome(report.state, report.reason, report.message, report.exit_code, report.error)
+        return report.as_outcome()
 
     async def _warn(self, key: Key, text: str) -> None:
         heartbeat = self.attempts.store.streams.heartbeat

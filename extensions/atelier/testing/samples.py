@@ -88,9 +88,11 @@ def beat(
     progress: dict[str, Any] | None = None,
     usage: dict[str, float] | None = None,
     warnings: Sequence[str] = (),
+    ran_s: float | None = None,
 ) -> tuple[str, float] | None:
     """A sign of life of an attempt; the order to stop, if there is one."""
-    return store.streams.heartbeat(claim.run_id, claim.n, progress=progress, usage=usage or {}, warnings=warnings)
+    key = claim.run_id, claim.n
+    return store.streams.heartbeat(*key, progress=progress, usage=usage or {}, warnings=warnings, ran_s=ran_s)
 
 
 def finished(store: Store, owner: str = "ann#1", *, outcome: Outcome = DONE, **fields: Any) -> str:

@@ -26,7 +26,7 @@ from atelier.records import (
 )
 from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token, ordering
 from atelier.service.store.lifecycle import move, run_row
-from atelier.service.store.retries import FIRST_PAUSE_S, JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
+from atelier.service.store.retries import FIRST_PAUSE_S, FRUITFUL_S, JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
 from atelier.service.store.schema import attempts, runs, transitions
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
 
@@ -358,17 +358,48 @@ class LifecycleSuite:
         assert [store.runs.launched(claim.run_id, claim.n) for _ in range(3)] == [1, 2, 3]
         assert [store.runs.recovering(claim.run_id, claim.n) for _ in range(2)] == [1, 2]
 
-    def test_the_time_of_all_ended_attempts_is_summed(self, store: Store) -> None:
-        claim = running(store, retries=2)
-        for n in (1, 2):
+    def test_the_time_of_all_ended_attempts_is_summed_as_they_told_it(self, store: Store) -> None:
+        """Whatever the service's clock says: here it shows years more."""
+        claim = running(store, retries=4)
+        told: list[Callable[[Claim], object]] = [
+            lambda claim: beat(store, claim, ran_s=10.0),
+            lambda claim: store.runs.work_ended(claim.run_id, claim.n, ran_s=20.0),
+            lambda claim: None,
+        ]
+        for n, tell in enumerate(told, 1):
             with store.database.write() as connection:
                 this = (attempts.c.run_id == claim.run_id) & (attempts.c.n == n)
-                connection.execute(update(attempts).where(this).values(started_at=utcnow() - timedelta(seconds=10 * n)))
-            store.runs.finish(claim.run_id, n, replace(BROKEN, message=None))
+                connection.execute(update(attempts).where(this).values(started_at=utcnow() - timedelta(days=999)))
+            tell(claim)
+            outcome = replace(BROKEN, ran_s=40.0 if n == len(told) else None)
+            store.runs.finish(claim.run_id, n, outcome)
             due_now(store, claim.run_id)
             claim = claimed(store)
             store.runs.started(claim.run_id, claim.n, None)
-        assert store.runs.ran_s(claim.run_id) == pytest.approx(30, abs=5)
+        beat(store, claim, ran_s=80.0)
+        assert store.runs.ran_s(claim.run_id) == 70.0
+
+    def test_the_time_of_an_attempt_never_becomes_less(self, store: Store) -> None:
+        claim = running(store, retries=1)
+        for ran_s in (3.0, 1.0, None):
+            beat(store, claim, ran_s=ran_s)
+        store.runs.work_ended(claim.run_id, claim.n, ran_s=2.0)
+        store.runs.finish(claim.run_id, claim.n, replace(BROKEN, ran_s=0.5))
+        assert store.runs.ran_s(claim.run_id) == 3.0
+
+    def test_what_worked_before_it_gave_its_place_away_is_known_by_no_clock_of_the_service(self, store: Store) -> None:
+        pauses_s = []
+        for ran_s in (None, 2 * FRUITFUL_S):
+            claim = running(store)
+            for _ in range(4):
+                store.runs.started(claim.run_id, claim.n, None)
+                run = store.runs.finish(claim.run_id, claim.n, replace(GAVE_WAY, ran_s=ran_s))
+                assert run.not_before is not None
+                pauses_s.append((run.not_before - utcnow()).total_seconds())
+                due_now(store, run.id)
+                claim = claimed(store)
+            store.runs.finish(claim.run_id, claim.n, DONE)
+        assert min(pauses_s[2:4]) > 2 * max(pauses_s[4:]), pauses_s
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from atelier.errors import RefusedInput
 from atelier.records import Environment, ModelFile, ModelVersion, Progress, Real, Whole
 from atelier.service.attempts import FileReport, FinishReport
-from atelier.service.boundary import FromAgent
+from atelier.service.boundary import FromAgent, RanS
 from atelier.service.chunks import MOST_BYTES
 from atelier.service.description import TAKES_BYTES
 from atelier.service.handlers.context import Agent, Parts
@@ -37,6 +37,13 @@ class Heartbeat(FromAgent):
     progress: Progress | None = None
     usage: dict[str, Real] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list, max_length=100)
+    ran_s: RanS = None
+
+
+class WorkEnd(FromAgent):
+    """The end of the work."""
+
+    ran_s: RanS = None
 
 
 class CheckpointReport(FromAgent):
@@ -79,7 +86,7 @@ def started(body: StartReport, service: Parts, agent: Agent) -> dict[str, Any]:
 def heartbeat(body: Heartbeat, service: Parts, agent: Agent) -> dict[str, Any]:
     """A sign of life; answers the order to stop, if there is one, and the seconds there are for it."""
     progress = body.progress.model_dump(mode="json") if body.progress else None
-    order = service.attempts.heartbeat(agent, progress, body.usage, body.warnings)
+    order = service.attempts.heartbeat(agent, progress, body.usage, body.warnings, ran_s=body.ran_s)
     return {"stop": order[0], "grace_s": order[1]} if order else {"stop": None}
 
 
@@ -144,9 +151,9 @@ def publish(body: ModelReport, service: Parts, agent: Agent) -> ModelVersion:
 
 
 @router.post("/ended")
-def ended(service: Parts, agent: Agent) -> dict[str, Any]:
+def ended(body: WorkEnd, service: Parts, agent: Agent) -> dict[str, Any]:
     """The work has ended; what it left is being delivered, however long that takes."""
-    service.attempts.ended(agent)
+    service.attempts.ended(agent, body.ran_s)
     return {}
 
 

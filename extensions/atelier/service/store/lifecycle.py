@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, case, insert, select, update
 
 from atelier.errors import Conflict, NotFound
 from atelier.quantities import utcnow
@@ -38,6 +38,7 @@ class Outcome:
     message: str | None = None
     exit_code: int | None = None
     error: ErrorReport | None = None
+    ran_s: float | None = None
 
 
 WORDS = {
@@ -144,7 +145,14 @@ def end_attempt(connection: Connection, this: Any, outcome: Outcome) -> None:
         "error": outcome.error.model_dump(mode="json") if outcome.error else None,
         "ended_at": utcnow(),
     }
-    connection.execute(update(attempts).where(this).values(**values))
+    connection.execute(update(attempts).where(this).values(**values, **ran(outcome.ran_s)))
+
+
+def ran(ran_s: float | None) -> dict[str, Any]:
+    """What an attempt's row gets when its agent tells how long its work has run: it never becomes less."""
+    if ran_s is None:
+        return {}
+    return {"ran_s": case((attempts.c.ran_s < ran_s, ran_s), else_=attempts.c.ran_s)}
 
 
 def after_attempt(connection: Connection, row: Row[Any], n: int, outcome: Outcome) -> None:
@@ -168,11 +176,7 @@ def after_attempt(connection: Connection, row: Row[Any], n: int, outcome: Outcom
 def _tries(connection: Connection, run_id: str) -> list[Try]:
     these = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.n)
     return [
-        Try(
-            AttemptState(row.state),
-            Reason(row.reason) if row.reason else None,
-            (row.ended_at - row.started_at).total_seconds() if row.started_at and row.ended_at else 0.0,
-        )
+        Try(AttemptState(row.state), Reason(row.reason) if row.reason else None, row.ran_s)
         for row in connection.execute(these)
     ]
 

@@ -30,6 +30,7 @@ from atelier.service.store.lifecycle import (
     live_attempt,
     live_pair,
     move,
+    ran,
     run_row,
     unknown_run,
 )
@@ -212,11 +213,14 @@ class RunStore:
                 end(connection, row, RunState.TIMED_OUT, Reason.QUEUE_DEADLINE, None)
         return self.get(run_id)
 
-    def work_ended(self, run_id: str, n: int) -> None:
+    def work_ended(self, run_id: str, n: int, *, ran_s: float | None = None) -> None:
         """Note that an attempt's work has ended and is being delivered: no limit of the work holds any more."""
-        this = live_attempt(run_id, n) & attempts.c.work_ended_at.is_(None)
+        this = live_attempt(run_id, n)
         with self._db.write() as connection:
-            connection.execute(update(attempts).where(this).values(work_ended_at=utcnow()))
+            if ran_s is not None:
+                connection.execute(update(attempts).where(this).values(**ran(ran_s)))
+            first = attempts.c.work_ended_at.is_(None)
+            connection.execute(update(attempts).where(this, first).values(work_ended_at=utcnow()))
 
     def check_live(self, run_id: str, n: int) -> None:
         """Refuse (``stale_attempt``) an attempt that has ended or was replaced; asked at every call of an agent."""
@@ -326,11 +330,14 @@ class RunStore:
             return list(connection.execute(select(runs.c.id).where(these)).scalars())
 
     def ran_s(self, run_id: str) -> float:
-        """Seconds that the ended attempts of a run were running."""
-        ended = (attempts.c.run_id == run_id) & attempts.c.started_at.is_not(None) & attempts.c.ended_at.is_not(None)
+        """Seconds for which the work of a run's ended attempts ran, as their agents have told: by no clock of ours.
+
+        Of an agent that was killed it is what it told last. So neither the time for which the service was away nor a
+        clock that was set counts.
+        """
+        ended = (attempts.c.run_id == run_id) & attempts.c.ended_at.is_not(None)
         with self._db.read() as connection:
-            rows = connection.execute(select(attempts.c.started_at, attempts.c.ended_at).where(ended)).all()
-        return float(sum((row.ended_at - row.started_at).total_seconds() for row in rows))
+            return float(connection.execute(select(func.sum(attempts.c.ran_s)).where(ended)).scalar() or 0.0)
 
     def counts(self) -> dict[RunState, int]:
         """How many runs are in each state; states without one are left out."""

@@ -133,6 +133,7 @@ attempts = Table(
     Column("stop", String(16)),
     Column("stop_at", UtcTime),
     Column("work_ended_at", UtcTime),
+    Column("ran_s", Float, nullable=False, default=0.0),
     Column("launches", Integer, nullable=False, default=0),
     Column("recoveries", Integer, nullable=False, default=0),
     Column("created_at", UtcTime, nullable=False),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 from atelier.quantities import utcnow
 from atelier.service.store.curves import Entry, Folder, note_points, note_usage, text_of
 from atelier.service.store.database import Database, next_change
-from atelier.service.store.lifecycle import live_pair
+from atelier.service.store.lifecycle import live_pair, ran
 from atelier.service.store.schema import attempts, runs
 
 log = logging.getLogger("atelier.service")
@@ -117,11 +117,12 @@ class StreamStore:
         progress: Mapping[str, Any] | None,
         usage: Mapping[str, float],
         warnings: Iterable[str],
+        ran_s: float | None = None,
     ) -> tuple[str, float] | None:
         """Note a sign of life; the order to stop that the agent has to obey and the seconds it has, or None."""
         with self._db.write() as connection:
             row, attempt = live_pair(connection, run_id, n)
-            values: dict[str, Any] = {"last_seen_at": utcnow()}
+            values: dict[str, Any] = {"last_seen_at": utcnow(), **ran(ran_s)}
             if usage:
                 values["usage"] = dict(usage)
                 note_usage(connection, run_id, _curves_of(usage), attempt=n)
