@@ -51,7 +51,7 @@ def fill(store: Store) -> None:
     for owner in OWNERS:
         finished(store, owner, params={"epochs": 5, "name": "naïve 🙂"}, key=f"key of {owner}", name="first")
         finished(store, owner, outcome=Outcome(AttemptState.FAILED, Reason.CODE_ERROR, "no", 1, error()))
-        store.runs.cancel(queued(store, owner), stop_at=utcnow())
+        store.runs.cancel(queued(store, owner), grace_s=0.0)
         store.runs.remove(finished(store, owner))
     give_up(store)
     try_again(store)

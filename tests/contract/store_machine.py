@@ -93,15 +93,15 @@ class StoreMachine(StoreModel):
 
     @rule(run_id=any_run, grace_s=st.sampled_from([0, 30]))
     def cancel(self, run_id: str, grace_s: int) -> None:
-        run, stop_at = self.known[run_id], Clock.moment + timedelta(seconds=grace_s)
+        run = self.known[run_id]
         if run.is_removed:
-            refused("unknown_run", lambda: self.store.runs.cancel(run_id, stop_at=stop_at))
+            refused("unknown_run", lambda: self.store.runs.cancel(run_id, grace_s=grace_s))
             return
         if run.state in {RunState.CREATED, RunState.QUEUED}:
             run.state = RunState.CANCELLED
         elif run.is_live:
             run.is_cancelled, run.stop = True, run.stop or "cancel"
-        self._agrees(self.store.runs.cancel(run_id, stop_at=stop_at))
+        self._agrees(self.store.runs.cancel(run_id, grace_s=grace_s))
 
     @rule(run_id=any_run)
     def remove(self, run_id: str) -> None:
@@ -208,7 +208,7 @@ class StoreMachine(StoreModel):
     @rule(claim=claims, why=st.sampled_from(STOPS))
     def stop(self, claim: Claim, why: str) -> None:
         run = self.known[claim.run_id]
-        self.store.runs.stop(claim.run_id, claim.n, why, stop_at=Clock.moment)
+        self.store.runs.stop(claim.run_id, claim.n, why, grace_s=30.0)
         if run.lives_in(claim):
             run.stop = run.stop or why
 

@@ -72,3 +72,23 @@ def test_what_ran_while_the_service_was_away_is_counted(own: Service, tmp_path: 
     assert killed_at_s <= first_s < killed_at_s + 30
     assert 0 < second_s < 60
     own.start()
+
+
+def test_an_order_that_a_dead_service_told_nobody_leaves_all_its_time(own: Service, tmp_path: Path) -> None:
+    code = """
+        import pathlib, time, atelier
+        job = atelier.current_run()
+        print("begun", flush=True)
+        while not job.should_stop():
+            time.sleep(0.05)
+        time.sleep(2)
+        pathlib.Path("tidy.txt").write_text("done")
+    """
+    run_id = own.submit(write(tmp_path, train__py=code))
+    own.wait_log(run_id, "begun")
+    own.kill()
+    asked(own, "update runs set desired = 'cancelled'")
+    asked(own, "update attempts set stop = 'cancel', stop_grace_s = 10, last_seen_at = datetime('now', '-1 hour')")
+    own.start()
+    assert own.wait(run_id).state == "cancelled"
+    assert own.content(run_id, "tidy.txt") == b"done"

@@ -66,6 +66,7 @@ class Heart:
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = float("-inf")
         self._told: Any = None
+        self._stop_by = float("inf")
         self._complaint = ""
         self._settling, self._settled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heart", daemon=True)
@@ -135,6 +136,12 @@ class Heart:
         del self._warnings[: len(news[1])]
         self._told = (news[0], [])
         if answer.get("stop"):
-            if float(answer["grace_s"]) < -self.patience_s:
-                self.is_let_go.set()
-            self._on_stop(str(answer["stop"]), float(answer["grace_s"]))
+            self._hear(str(answer["stop"]), float(answer["grace_s"]))
+
+    def _hear(self, order: str, grace_s: float) -> None:
+        """Obey an order, within seconds that count from when it was heard first; a shorter time counts anew."""
+        self._stop_by = min(self._stop_by, time.monotonic() + grace_s)
+        left_s = self._stop_by - time.monotonic()
+        if left_s < -self.patience_s:
+            self.is_let_go.set()
+        self._on_stop(order, left_s)

@@ -8,14 +8,12 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 from atelier.bundle.archive import bundle_reader
 from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput
 from atelier.local.catalog import availability
-from atelier.quantities import utcnow
 from atelier.reasons import ANY_REASON, RETRY_CHOICES
 from atelier.records import RUN_ID, Run, RunSpec, Source
 from atelier.service.callers import Caller
@@ -171,9 +169,8 @@ class RunManager:
     def cancel(self, run_id: str, *, now: bool) -> Run:
         """Ask for a run's end; ``now`` gives its code no time to finish. A final run stays as it is."""
         grace_s = 0.0 if now else CANCEL_GRACE_S
-        stop_at = utcnow() + timedelta(seconds=grace_s)
         crash_point("service.cancel.before")
-        run = self.store.reserve.use(lambda: self.store.runs.cancel(run_id, stop_at=stop_at))
+        run = self.store.reserve.use(lambda: self.store.runs.cancel(run_id, grace_s=grace_s))
         crash_point("service.cancel.after")
         return run
 

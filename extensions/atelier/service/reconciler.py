@@ -22,6 +22,7 @@ from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
 from atelier.service.starts import Starts, is_passing
+from atelier.service.stops import Stops
 from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.leases import LIFETIME_S
 from atelier.settings import Limits
@@ -52,7 +53,6 @@ class Reconciler:
     attempts: AttemptManager
     feed: Feed
     limits: Limits
-    _began: datetime = field(default_factory=utcnow)
     _records_due: datetime = field(default_factory=utcnow)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -63,10 +63,12 @@ class Reconciler:
     _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
     _starts: Starts = field(default_factory=Starts)
+    _stops: Stops = field(init=False)
 
     def __post_init__(self) -> None:
         self._places = Places(self.store, self.feed)
         self._recovery = Recovery(self.backend, self.attempts)
+        self._stops = Stops(self.attempts.silence)
 
     def wake(self) -> None:
         """Look at once instead of at the next tick; from any thread."""
@@ -193,10 +195,12 @@ class Reconciler:
     # -- live attempts --------------------------------------------------------------------------------------------
     async def _watch_live(self) -> None:
         rows = await asyncio.to_thread(self.store.runs.live_attempts)
-        self.attempts.silence.look([Key(row.id, row.attempt_n) for row in rows])
+        live = [Key(row.id, row.attempt_n) for row in rows]
+        self.attempts.silence.look(live)
+        self._stops.look(live)
         if not rows:
             return
-        signs = await self.backend.observe([Key(row.id, row.attempt_n) for row in rows])
+        signs = await self.backend.observe(live)
         for row in rows:
             await self._apart(self._watch_one(row, signs[Key(row.id, row.attempt_n)]), f"watching {row.id}")
 
@@ -244,15 +248,14 @@ class Reconciler:
 
         One that can be heard keeps its work's limits itself. One that lives and is not heard was stopped, or hangs.
         """
-        now, silent_s = utcnow(), self.attempts.silence.of(key)
+        silent_s = self.attempts.silence.of(key)
         if silent_s > self.limits.silence:
             log.warning("The agent of %s/%s lives and says nothing: it is ended.", *key)
             await self.backend.kill(key)
         elif row.attempt_work_ended_at is not None:
             return  # what delivers is held to its silence alone
         elif row.attempt_stop is not None:
-            gone_by = max(row.attempt_stop_at or now, self._began) + timedelta(seconds=KILL_GRACE_S)
-            if now > gone_by:
+            if self._stops.is_over(key, (row.attempt_stop_grace_s or 0.0) + KILL_GRACE_S):
                 await self.backend.kill(key)
         elif silent_s > DEAF_S:
             await self._limit_deaf(key, row, silent_s)
@@ -268,8 +271,7 @@ class Reconciler:
             await self._stop(key, "stalled")
 
     async def _stop(self, key: Key, why: str) -> None:
-        stop_at = utcnow() + timedelta(seconds=STOP_GRACE_S)
-        await asyncio.to_thread(lambda: self.store.runs.stop(*key, why, stop_at=stop_at))
+        await asyncio.to_thread(lambda: self.store.runs.stop(*key, why, grace_s=STOP_GRACE_S))
 
     async def _finish(self, key: Key, outcome: Outcome) -> None:
         crash_point("service.lost.before")

@@ -20,20 +20,21 @@ class Silence:
 
     def __init__(self) -> None:
         self._looked_at = time.monotonic()
-        self._now_s = 0.0
+        self.now_s = 0.0
+        """The time of this process, at the last look; it was never set, and stood still where the process did."""
         self._heard: dict[Key, float] = {}
 
     def heard(self, key: Key) -> None:
         """An attempt's agent has said something."""
-        self._heard[key] = self._now_s
+        self._heard[key] = self.now_s
 
     def look(self, live: Collection[Key]) -> None:
         """Go on with the time, for these attempts; the others are forgotten."""
         now = time.monotonic()
-        self._now_s += min(now - self._looked_at, LONGEST_STEP_S)
+        self.now_s += min(now - self._looked_at, LONGEST_STEP_S)
         self._looked_at = now
-        self._heard = {key: self._heard.get(key, self._now_s) for key in live}
+        self._heard = {key: self._heard.get(key, self.now_s) for key in live}
 
     def of(self, key: Key) -> float:
         """Seconds for which an attempt has said nothing, at the last look."""
-        return self._now_s - self._heard.get(key, self._now_s)
+        return self.now_s - self._heard.get(key, self.now_s)

@@ -30,7 +30,7 @@ from atelier.service.store.retries import FIRST_PAUSE_S, FRUITFUL_S, JITTER, LON
 from atelier.service.store.schema import attempts, runs, transitions
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
 
-SOON = timedelta(seconds=10)
+SOON_S = 10.0
 GAVE_WAY = Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED)
 FINAL_OF = {
     AttemptState.SUCCEEDED: RunState.SUCCEEDED,
@@ -163,7 +163,7 @@ class LifecycleSuite:
             claim = running(store, retries=3, retry_on=named)
             run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.FAILED, reason))
             assert run.state is (RunState.QUEUED if wanted else RunState.FAILED), named
-            store.runs.cancel(claim.run_id, stop_at=utcnow())
+            store.runs.cancel(claim.run_id, grace_s=0.0)
 
     def test_what_gave_its_place_away_costs_no_retry(self, store: Store) -> None:
         claim = running(store, retries=1)
@@ -179,7 +179,7 @@ class LifecycleSuite:
 
     def test_one_who_cancels_is_not_told_of_a_place_given_away(self, store: Store) -> None:
         claim = running(store)
-        store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        store.runs.cancel(claim.run_id, grace_s=SOON_S)
         run = store.runs.finish(claim.run_id, claim.n, GAVE_WAY)
         assert (run.state, run.reason) == (RunState.CANCELLED, Reason.CANCELLED_BY_USER)
 
@@ -277,7 +277,7 @@ class LifecycleSuite:
     @pytest.mark.parametrize("make", [created, queued])
     def test_what_waits_is_cancelled_at_once(self, store: Store, make: Callable[[Store], str]) -> None:
         run_id = make(store)
-        run = store.runs.cancel(run_id, stop_at=utcnow() + SOON)
+        run = store.runs.cancel(run_id, grace_s=SOON_S)
         assert (run.state, run.reason) == (RunState.CANCELLED, Reason.CANCELLED_BY_USER)
         assert run.ended_at is not None
         assert store.queue.claim(Capacity(), Quota()) == (None, [])
@@ -285,25 +285,33 @@ class LifecycleSuite:
     @pytest.mark.parametrize("make", [starting, running])
     def test_what_lives_is_told_to_stop(self, store: Store, make: Callable[..., Claim]) -> None:
         claim = make(store, retries=5)
-        run = store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        run = store.runs.cancel(claim.run_id, grace_s=SOON_S)
         assert run.desired == "cancelled"
         assert not run.state.is_final
         order = beat(store, claim)
         assert order is not None
-        assert order[0] == "cancel"
-        assert 5 < order[1] <= 10
+        assert order == ("cancel", SOON_S)
         run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.CANCELLED, Reason.CANCELLED_BY_USER))
         assert run.state is RunState.CANCELLED
 
+    def test_the_time_to_stop_begins_when_it_is_told_and_may_only_become_shorter(self, store: Store) -> None:
+        claim = running(store)
+        with store.database.write() as connection:
+            long_ago = utcnow() - timedelta(days=1)
+            connection.execute(update(attempts).values(created_at=long_ago, started_at=long_ago, last_seen_at=long_ago))
+        for grace_s, told_s in ((SOON_S, SOON_S), (99.0, SOON_S), (0.0, 0.0), (SOON_S, 0.0)):
+            store.runs.cancel(claim.run_id, grace_s=grace_s)
+            assert [beat(store, claim) for _ in range(2)] == [("cancel", told_s)] * 2
+
     def test_a_cancelled_run_is_not_tried_again(self, store: Store) -> None:
         claim = running(store, retries=5)
-        store.runs.cancel(claim.run_id, stop_at=utcnow() + SOON)
+        store.runs.cancel(claim.run_id, grace_s=SOON_S)
         assert store.runs.finish(claim.run_id, claim.n, BROKEN).state.is_final
 
     def test_a_run_between_two_attempts_is_cancelled_at_once(self, store: Store) -> None:
         claim = running(store, retries=5)
         store.runs.finish(claim.run_id, claim.n, BROKEN)
-        assert store.runs.cancel(claim.run_id, stop_at=utcnow()).state is RunState.CANCELLED
+        assert store.runs.cancel(claim.run_id, grace_s=0.0).state is RunState.CANCELLED
         due_now(store, claim.run_id)
         assert store.queue.claim(Capacity(), Quota()) == (None, [])
 
@@ -311,13 +319,13 @@ class LifecycleSuite:
         for outcome in (DONE, BROKEN):
             claim = running(store)
             run = store.runs.finish(claim.run_id, claim.n, outcome)
-            assert store.runs.cancel(run.id, stop_at=utcnow()) == run
+            assert store.runs.cancel(run.id, grace_s=0.0) == run
 
     def test_the_first_order_to_stop_stands_but_for_a_cancel(self, store: Store) -> None:
         claim = running(store)
         assert beat(store, claim) is None
         for why in ("deadline", "stalled"):
-            store.runs.stop(claim.run_id, claim.n, why, stop_at=utcnow() + SOON)
+            store.runs.stop(claim.run_id, claim.n, why, grace_s=SOON_S)
         order = beat(store, claim)
         assert order is not None
         assert order[0] == "deadline"

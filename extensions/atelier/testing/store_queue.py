@@ -275,7 +275,7 @@ class QueueSuite:
 
     def test_what_is_cancelled_or_over_waits_no_more(self, store: Store) -> None:
         cancelled, expired = queued(store), queued(store)
-        store.runs.cancel(cancelled, stop_at=utcnow())
+        store.runs.cancel(cancelled, grace_s=0.0)
         store.runs.expire(expired)
         assert store.queue.claim(Capacity(), FREE) == (None, [])
 
@@ -283,7 +283,7 @@ class QueueSuite:
         claim = running(store, "carl#1", gpus=1)
         ids = [queued(store, owner, gpus=1) for owner in ("ann#1", "bob#1", "ann#1")]
         assert store.queue.first(2) == [(ids[0], "ann#1"), (ids[1], "bob#1")]
-        store.runs.cancel(ids[0], stop_at=utcnow())
+        store.runs.cancel(ids[0], grace_s=0.0)
         assert store.queue.first(9) == [(ids[1], "bob#1"), (ids[2], "ann#1")]
         before = store.runs.newest_change("ann#1")
         store.queue.moved([*ids, claim.run_id])

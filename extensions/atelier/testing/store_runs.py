@@ -211,7 +211,7 @@ class RunsSuite:
         def cancel_some(mine: list[str]) -> None:
             for run_id in mine:
                 store.queue.tell([Wait(run_id, Reason.WAITS_FOR_CAPACITY)])
-                store.runs.cancel(run_id, stop_at=utcnow())
+                store.runs.cancel(run_id, grace_s=0.0)
 
         with ThreadPoolExecutor(3) as pool:
             writers = [pool.submit(cancel_some, ids[n::3]) for n in range(3)]
@@ -233,7 +233,7 @@ class RunsSuite:
     def test_a_removed_run_is_gone_everywhere(self, store: Store) -> None:
         run_id = finished(store)
         store.runs.remove(run_id)
-        for use in (store.runs.get, store.runs.remove, lambda run_id: store.runs.cancel(run_id, stop_at=utcnow())):
+        for use in (store.runs.get, store.runs.remove, lambda run_id: store.runs.cancel(run_id, grace_s=0.0)):
             with pytest.raises(NotFound):
                 use(run_id)
         assert store.runs.page("ann#1", states=(), limit=9, before=None) == []
@@ -289,7 +289,7 @@ class RunsSuite:
             with pytest.raises(Conflict, match=run_id) as caught:
                 store.runs.remove(run_id)
             assert caught.value.code == "run_is_live"
-            store.runs.cancel(run_id, stop_at=utcnow())
+            store.runs.cancel(run_id, grace_s=0.0)
             assert store.runs.get(run_id).id == run_id
 
     def test_what_the_queue_limit_ended_is_said(self, store: Store) -> None:

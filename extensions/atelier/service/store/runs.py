@@ -171,10 +171,10 @@ class RunStore:
                 until = now + timedelta(seconds=limit_s) if limit_s else None
                 move(connection, row, RunState.QUEUED, queued_at=now, turn_at=now, queue_until=until)
 
-    def cancel(self, run_id: str, *, stop_at: datetime) -> Run:
-        """Ask for a run's end: a waiting one is final at once, a live one is told to be gone by ``stop_at``.
+    def cancel(self, run_id: str, *, grace_s: float) -> Run:
+        """Ask for a run's end: a waiting one is final at once, a live one has ``grace_s`` once it is told.
 
-        Asked again, the earlier moment stands.
+        Asked again, the shorter time stands.
         """
         with self._db.write() as connection:
             row = run_row(connection, run_id)
@@ -187,16 +187,16 @@ class RunStore:
                 change = next_change(connection)
                 connection.execute(update(runs).where(runs.c.id == run_id).values(desired="cancelled", change=change))
                 live = live_attempt(run_id, row.attempt)
-                later = attempts.c.stop_at.is_(None) | (attempts.c.stop_at > stop_at)
-                connection.execute(update(attempts).where(live, later).values(stop_at=stop_at))
+                longer = attempts.c.stop_grace_s.is_(None) | (attempts.c.stop_grace_s > grace_s)
+                connection.execute(update(attempts).where(live, longer).values(stop_grace_s=grace_s))
                 connection.execute(update(attempts).where(live, attempts.c.stop.is_(None)).values(stop="cancel"))
         return self.get(run_id)
 
-    def stop(self, run_id: str, n: int, why: str, *, stop_at: datetime) -> None:
+    def stop(self, run_id: str, n: int, why: str, *, grace_s: float) -> None:
         """Tell a live attempt to stop (``deadline``, ``stalled``); an earlier order stands."""
         with self._db.write() as connection:
             waiting = live_attempt(run_id, n) & attempts.c.stop.is_(None)
-            connection.execute(update(attempts).where(waiting).values(stop=why, stop_at=stop_at))
+            connection.execute(update(attempts).where(waiting).values(stop=why, stop_grace_s=grace_s))
 
     def give_up(self, run_id: str, reason: Reason, message: str) -> None:
         """End a run that no attempt was made of."""

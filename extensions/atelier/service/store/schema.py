@@ -131,7 +131,7 @@ attempts = Table(
     Column("error", JSON),
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("stop", String(16)),
-    Column("stop_at", UtcTime),
+    Column("stop_grace_s", Float),
     Column("work_ended_at", UtcTime),
     Column("ran_s", Float, nullable=False, default=0.0),
     Column("launches", Integer, nullable=False, default=0),

@@ -119,7 +119,10 @@ class StreamStore:
         warnings: Iterable[str],
         ran_s: float | None = None,
     ) -> tuple[str, float] | None:
-        """Note a sign of life; the order to stop that the agent has to obey and the seconds it has, or None."""
+        """Note a sign of life; the order to stop that the agent has to obey and the seconds it has, or None.
+
+        The agent counts them from when it hears of it first.
+        """
         with self._db.write() as connection:
             row, attempt = live_pair(connection, run_id, n)
             values: dict[str, Any] = {"last_seen_at": utcnow(), **ran(ran_s)}
@@ -131,7 +134,7 @@ class StreamStore:
             self._note(connection, row, progress, list(warnings), changed=bool(usage))
         if usage:
             self._folder.fold_if_due(run_id)
-        return (str(attempt.stop), (attempt.stop_at - utcnow()).total_seconds()) if attempt.stop else None
+        return (str(attempt.stop), float(attempt.stop_grace_s or 0.0)) if attempt.stop else None
 
     def _note(
         self,

@@ -12,6 +12,8 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("turn_at", sa.DateTime(), nullable=True))
     op.add_column("runs", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("runs", sa.Column("kept_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("attempts", sa.Column("stop_grace_s", sa.Float(), nullable=True))
+    op.drop_column("attempts", "stop_at")
     op.add_column("attempts", sa.Column("ran_s", sa.Float(), nullable=False, server_default="0"))
     op.add_column("checkpoints", sa.Column("copy", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("fresh_points", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
