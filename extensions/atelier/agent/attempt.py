@@ -30,11 +30,11 @@ from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
 from atelier.agent.requirements import FILE, InstallFailed, Layer, Patience, install
+from atelier.agent.resuming import Checkpoints
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper, write_control
 from atelier.agent.stopping import MEMORY, Stopper
 from atelier.agent.surroundings import (
-    bring_checkpoint,
     environment_record,
     packages_of,
     work_environment,
@@ -170,7 +170,7 @@ class Attempt:
             python, bins = self.layer.overlay.python, self.layer.overlay.bins
             lock = "".join(sorted({*lock.splitlines(keepends=True), *packages_of(python).splitlines(keepends=True)}))
         crash_point("agent.resume.before")
-        resume = bring_checkpoint(place, orders["checkpoints"], self.heart.warn)
+        resume = self._checkpoints().bring(place)
         crash_point("agent.resume.after")
         remember(place.work, place.before)
         crash_point("agent.remember.after")
@@ -180,6 +180,15 @@ class Attempt:
         result = self._do(self._make_work(python, environment, folder, lock, launcher=launcher), self.memory)
         pythons = (python, Path(orders["python"]))
         return explained(result, Surroundings(orders["image"], pythons, orders["images"], place.work, folder))
+
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(
+            self.orders["checkpoints"],
+            ask=lambda: list(self.link.get("/orders")["checkpoints"]),
+            is_over=lambda: self.stopper.order is not None,
+            warn=self.heart.warn,
+            patience_s=self.heart.patience_s,
+        )
 
     def _patience(self) -> Patience:
         """An installation ends with its own limit, or when it alone takes all the time that the run's work may."""

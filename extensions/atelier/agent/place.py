@@ -6,12 +6,14 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import http.client
 import io
 import json
 import os
 import shutil
 import stat
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from atelier.local.cgroups import NOTE, group_name
 from atelier.local.durable import put_in_place
 
 LOCK_WAIT_S = 2.0
+FETCH_TIMEOUT_S = 60.0
 
 _FOR_GOOD = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EFBIG, errno.EINVAL})
 """What a disk says of a name or a file that it will never take; all else may pass."""
@@ -152,7 +155,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def fetch(url: str, target: Path) -> None:
-    """Bring the bytes of a ``file://`` or ``https://`` URL to a local file."""
+    """Bring the bytes of a ``file://`` or ``https://`` URL to a local file.
+
+    Raises
+    ------
+    OSError
+        It could not be read whole, or written; `FileNotFoundError`, `NotADirectoryError`, or an ``HTTPError`` with
+        its status as ``code`` where it is not there.
+    """
     if url.startswith("file://"):
         root, *folders, name = Path(_local(url)).parts
         with (
@@ -162,8 +172,16 @@ def fetch(url: str, target: Path) -> None:
         ):
             shutil.copyfileobj(local, stream, 1 << 20)
         return
-    with urllib.request.urlopen(url, timeout=60) as source, target.open("wb") as stream:
-        shutil.copyfileobj(source, stream, 1 << 20)
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
+            if source.length:  # a read with a size ends early without a word when the connection does
+                raise ConnectionError(errno.ECONNRESET, f"the connection ended {source.length} bytes too early", url)
+    except urllib.error.HTTPError as problem:
+        problem.close()
+        raise
+    except http.client.HTTPException as problem:
+        raise ConnectionError(errno.ECONNRESET, f"the connection ended too early: {problem!r}", url) from problem
 
 
 def store(source: Path, url: str) -> None:

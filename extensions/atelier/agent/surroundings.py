@@ -1,4 +1,4 @@
-"""What a work runs in: environment variables, packages as a lock, the checkpoint to go on from."""
+"""What a work runs in: environment variables, parameters, packages as a lock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier.agent.place import Place, fetch, sha256_of
-from atelier.local.disk import is_full
+from atelier.agent.place import Place, sha256_of
 from atelier.local.threads import thread_limits
-from atelier.recorder.spool import unlike_manifest
 
 _DIST = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)\.dist-info")
 
@@ -77,41 +74,3 @@ def source_folder() -> str | None:
 def write_params(place: Place, params: Mapping[str, Any]) -> None:
     """Leave the parameters where the recorder reads them."""
     (place.run / "params.json").write_text(json.dumps(params))
-
-
-def bring_checkpoint(place: Place, checkpoints: list[dict[str, Any]], warn: Callable[[str], object]) -> Path | None:
-    """The newest whole checkpoint, on this disk; one that is not whole is skipped and named.
-
-    Raises
-    ------
-    OSError
-        This disk is full, which says nothing of the checkpoint.
-    """
-    for checkpoint in checkpoints:
-        folder = place.run / "resume" / f"step-{checkpoint['step']:010d}"
-        wrong = _brought(checkpoint["files"], folder)
-        if not wrong:
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        warn(f"The checkpoint of step {checkpoint['step']} is not whole and was skipped: {wrong}.")
-    return None
-
-
-def _brought(files: list[dict[str, Any]], folder: Path) -> str:
-    """Bring a checkpoint's files to a folder; what is wrong with them, empty when nothing is."""
-    digests = {}
-    for file in files:
-        path, target = file["path"], folder / file["path"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            fetch(file["url"], target)
-            digests[path] = sha256_of(target)
-        except (FileNotFoundError, NotADirectoryError):
-            return f"{path} is missing"
-        except OSError as problem:
-            if is_full(problem):
-                raise
-            return f"{path} can't be read: {problem.strerror or problem}"
-        if digests[path] != file["sha256"]:
-            return f"{path} is not what was stored"
-    return unlike_manifest(folder, digests)

@@ -12,9 +12,12 @@ from atelier.testing.store_order import OrderSuite
 from atelier.testing.store_queue import QueueSuite
 from atelier.testing.store_runs import RunsSuite
 from atelier.testing.store_streams import StreamsSuite
+from atelier.testing.store_time import TimeSuite
 
 
-class StoreContract(RunsSuite, LifecycleSuite, QueueSuite, OrderSuite, StreamsSuite, FilesSuite, KeepingSuite):
+class StoreContract(
+    RunsSuite, LifecycleSuite, QueueSuite, OrderSuite, StreamsSuite, FilesSuite, KeepingSuite, TimeSuite
+):
     """What the store promises. Override `store` with a fixture that gives an empty one."""
 
     @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +25,8 @@ from atelier.records import (
 )
 from atelier.service.store import Capacity, Claim, Outcome, Quota, Store, hash_token, ordering
 from atelier.service.store.lifecycle import move, run_row
-from atelier.service.store.retries import FIRST_PAUSE_S, FRUITFUL_S, JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
-from atelier.service.store.schema import attempts, runs, transitions
+from atelier.service.store.retries import FIRST_PAUSE_S, JITTER, LONGEST_PAUSE_S, MOST_FRUITLESS
+from atelier.service.store.schema import runs, transitions
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, created, due_now, in_state, queued, running, starting
 
 SOON_S = 10.0
@@ -294,15 +293,6 @@ class LifecycleSuite:
         run = store.runs.finish(claim.run_id, claim.n, Outcome(AttemptState.CANCELLED, Reason.CANCELLED_BY_USER))
         assert run.state is RunState.CANCELLED
 
-    def test_the_time_to_stop_begins_when_it_is_told_and_may_only_become_shorter(self, store: Store) -> None:
-        claim = running(store)
-        with store.database.write() as connection:
-            long_ago = utcnow() - timedelta(days=1)
-            connection.execute(update(attempts).values(created_at=long_ago, started_at=long_ago, last_seen_at=long_ago))
-        for grace_s, told_s in ((SOON_S, SOON_S), (99.0, SOON_S), (0.0, 0.0), (SOON_S, 0.0)):
-            store.runs.cancel(claim.run_id, grace_s=grace_s)
-            assert [beat(store, claim) for _ in range(2)] == [("cancel", told_s)] * 2
-
     def test_a_cancelled_run_is_not_tried_again(self, store: Store) -> None:
         claim = running(store, retries=5)
         store.runs.cancel(claim.run_id, grace_s=SOON_S)
@@ -365,49 +355,6 @@ class LifecycleSuite:
         claim = starting(store)
         assert [store.runs.launched(claim.run_id, claim.n) for _ in range(3)] == [1, 2, 3]
         assert [store.runs.recovering(claim.run_id, claim.n) for _ in range(2)] == [1, 2]
-
-    def test_the_time_of_all_ended_attempts_is_summed_as_they_told_it(self, store: Store) -> None:
-        """Whatever the service's clock says: here it shows years more."""
-        claim = running(store, retries=4)
-        told: list[Callable[[Claim], object]] = [
-            lambda claim: beat(store, claim, ran_s=10.0),
-            lambda claim: store.runs.work_ended(claim.run_id, claim.n, ran_s=20.0),
-            lambda claim: None,
-        ]
-        for n, tell in enumerate(told, 1):
-            with store.database.write() as connection:
-                this = (attempts.c.run_id == claim.run_id) & (attempts.c.n == n)
-                connection.execute(update(attempts).where(this).values(started_at=utcnow() - timedelta(days=999)))
-            tell(claim)
-            outcome = replace(BROKEN, ran_s=40.0 if n == len(told) else None)
-            store.runs.finish(claim.run_id, n, outcome)
-            due_now(store, claim.run_id)
-            claim = claimed(store)
-            store.runs.started(claim.run_id, claim.n, None)
-        beat(store, claim, ran_s=80.0)
-        assert store.runs.ran_s(claim.run_id) == 70.0
-
-    def test_the_time_of_an_attempt_never_becomes_less(self, store: Store) -> None:
-        claim = running(store, retries=1)
-        for ran_s in (3.0, 1.0, None):
-            beat(store, claim, ran_s=ran_s)
-        store.runs.work_ended(claim.run_id, claim.n, ran_s=2.0)
-        store.runs.finish(claim.run_id, claim.n, replace(BROKEN, ran_s=0.5))
-        assert store.runs.ran_s(claim.run_id) == 3.0
-
-    def test_what_worked_before_it_gave_its_place_away_is_known_by_no_clock_of_the_service(self, store: Store) -> None:
-        pauses_s = []
-        for ran_s in (None, 2 * FRUITFUL_S):
-            claim = running(store)
-            for _ in range(4):
-                store.runs.started(claim.run_id, claim.n, None)
-                run = store.runs.finish(claim.run_id, claim.n, replace(GAVE_WAY, ran_s=ran_s))
-                assert run.not_before is not None
-                pauses_s.append((run.not_before - utcnow()).total_seconds())
-                due_now(store, run.id)
-                claim = claimed(store)
-            store.runs.finish(claim.run_id, claim.n, DONE)
-        assert min(pauses_s[2:4]) > 2 * max(pauses_s[4:]), pauses_s
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
