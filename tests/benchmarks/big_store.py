@@ -1,4 +1,4 @@
-"""A store that holds many ended runs: the rows of one that the store has made itself, again and again."""
+"""A store that holds many runs, ended or waiting: the rows of one that it has made itself, again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 
 from atelier.service.store import Store
 from atelier.service.store.schema import attempts, counters, curves, runs, transitions
-from atelier.testing.samples import finished
+from atelier.testing.samples import finished, queued
 
 STATES = ("succeeded", "succeeded", "succeeded", "failed", "cancelled", "timed_out")
 AT_ONCE = 2000
@@ -32,6 +32,32 @@ def fill(store: Store, owner: str, count: int) -> None:
                     connection.execute(insert(table), copies)
     with store.database.write() as connection:
         connection.execute(update(counters).where(counters.c.value == change).values(value=change + count))
+
+
+def crowd(store: Store, count: int, *, owners: int, owner: str = "owner") -> list[str]:
+    """Add waiting runs of ``owner0``, ``owner1`` and so on in turns, a millisecond apart; their ids.
+
+    The machine of each has two accelerators, so that nothing can be claimed where there are none.
+    """
+    pattern = queued(store, f"{owner}0", gpus=2)
+    with store.database.write() as connection:
+        (row,), lines = _rows(connection, runs, pattern), _rows(connection, transitions, pattern)
+        change, begin = row["change"], row["turn_at"] - timedelta(milliseconds=count)
+    for first in range(0, count, AT_ONCE):
+        copies, moves = [], []
+        for n in range(first, min(count, first + AT_ONCE)):
+            moment = begin + timedelta(milliseconds=n)
+            times = dict.fromkeys(("created_at", "queued_at", "turn_at"), moment)
+            copies.append(row | times | {"id": run_id_of(n), "owner": f"{owner}{n % owners}", "change": change + 1 + n})
+            moves += [{**line, "run_id": run_id_of(n), "at": moment} for line in lines]
+        for line in moves:
+            line.pop("seq")
+        with store.database.write() as connection:
+            connection.execute(insert(runs), copies)
+            connection.execute(insert(transitions), moves)
+    with store.database.write() as connection:
+        connection.execute(update(counters).where(counters.c.name == "changes").values(value=change + count))
+    return [run_id_of(n) for n in range(count)]
 
 
 def run_id_of(n: int) -> str:

@@ -1,4 +1,4 @@
-"""Rows about load: a thousand short runs, a store that holds many ended ones, fifty runs that print at once."""
+"""Rows about load: many short runs, a store that holds many ended or waiting ones, fifty runs that print at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import Any
 
 from atelier.client import Client
 from atelier.following import follow_log
-from atelier.service.store import Store
-from tests.benchmarks.big_store import STATES, fill, run_id_of
+from atelier.records import RunState
+from atelier.service.store import Capacity, Quota, Store
+from atelier.testing.samples import GPU
+from tests.benchmarks.big_store import STATES, crowd, fill, run_id_of
 from tests.benchmarks.report import Row
 from tests.benchmarks.sides import Sides, cpu_s, rss_mb, wait_for
 from tests.benchmarks.works import timed
@@ -24,6 +26,9 @@ from tests.service_driver import SETTINGS, Service, service_over
 SHORT_RUNS = 1000
 WARM_UP_RUNS = 100
 STORED_RUNS = (10_000, 100_000)
+CROWDS = ((10_000, 1), (10_000, 1000), (100_000, 1), (100_000, 1000))
+"""How many wait, and of how many owners."""
+
 ASKED_TIMES = 15
 PRINTING_RUNS = 50
 LINES = 2000
@@ -130,6 +135,30 @@ def _asked_ms(ask: Callable[[], Any]) -> list[float]:
     return [timed(ask) * 1000 for _ in range(ASKED_TIMES)]
 
 
+def waiting(sides: Sides) -> list[Row]:
+    """What the store is asked all the time where very many runs wait, and nothing can start."""
+    return [row for count, owners in CROWDS for row in _waiting(sides.place("waiting"), count, owners)]
+
+
+def _waiting(place: Path, count: int, owners: int) -> list[Row]:
+    store = Store(f"sqlite:///{place / f'{count}-{owners}.sqlite'}")
+    some = crowd(store, count, owners=owners)[count // 2]
+    questions: dict[str, Callable[[], Any]] = {
+        "a run and its place": lambda: store.runs.get(some),
+        "a page of places": lambda: store.runs.page("owner0", states=[RunState.QUEUED], limit=50, before=None),
+        "a claim where nothing is free": lambda: store.queue.claim(Capacity(), Quota()),
+        "whether anything has changed": store.queue.stirred,
+        "a claim": lambda: store.queue.claim(Capacity(devices={GPU: [str(n) for n in range(100)]}), Quota()),
+    }
+    answers = {name: _asked_ms(ask) for name, ask in questions.items()}
+    store.close()
+    of = f"{count:,} waiting runs of {owners:,} owners" if owners > 1 else f"{count:,} waiting runs of one owner"
+    return [
+        Row(f"{name}, {of}", "ms", taken, "", [], "≤ 100 ms", statistics.median(taken) <= 100)
+        for name, taken in answers.items()
+    ]
+
+
 def printing(sides: Sides) -> list[Row]:
     """Fifty runs that print a hundred lines a second each: what is kept, how late a follower has it, what it costs."""
     place = sides.place("printing")
@@ -196,4 +225,4 @@ def _follow(client: Client, run_id: str, late_s: list[float]) -> None:
         late_s += [now - float(json.loads(line.split()[1])) for line in lines]
 
 
-ROWS = {"queue": queue, "stored": stored, "printing": printing}
+ROWS = {"queue": queue, "stored": stored, "waiting": waiting, "printing": printing}

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from atelier.quantities import utcnow
 from atelier.records import RunState
-from atelier.service.store import Store
+from atelier.service.store import Capacity, Quota, Store
+from atelier.service.store.schema import runs
 from atelier.testing.samples import created, finished, queued, running
-from tests.benchmarks.big_store import fill, run_id_of
+from tests.benchmarks.big_store import crowd, fill, run_id_of
 
 OWNER = "ann#1"
 COUNT = 3000
@@ -73,6 +75,57 @@ def test_an_index_answers(store: Store, question: str) -> None:
     assert found
     walks = [step for step in found if step.startswith(("SCAN runs", "SCAN attempts", "SCAN transitions"))]
     assert walks == [], found
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]:
+    """A store in which very many runs of several owners wait, and one from their middle."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('crowded') / 'atelier.sqlite'}")
+    waiting = crowd(store, COUNT, owners=5)
+    yield store, waiting[COUNT // 2]
+    store.close()
+
+
+OF_THE_QUEUE: dict[str, Callable[[Store, str], object]] = {
+    "a place": lambda store, run_id: store.runs.get(run_id),
+    "a page of places": lambda store, run_id: store.runs.page(
+        "owner1", states=[RunState.QUEUED], limit=50, before=None
+    ),
+    "the first": lambda store, run_id: store.queue.first(100),
+    "a claim that fails": lambda store, run_id: store.queue.claim(Capacity(cpu=0.5), Quota()),
+    "a claim": lambda store, run_id: store.queue.claim(Capacity(), Quota()),
+    "to the front": lambda store, run_id: store.order.first(run_id),
+    "to the end": lambda store, run_id: store.order.last(run_id),
+    "what has changed": lambda store, run_id: store.queue.stirred(),
+}
+
+
+@pytest.mark.parametrize("question", OF_THE_QUEUE)
+def test_a_crowd_that_waits_is_not_sorted(crowded: tuple[Store, str], question: str) -> None:
+    """Each place that was shown sorted all that waited: a tenth of a second for ten thousand."""
+    store, run_id = crowded
+    with plans(store) as found:
+        OF_THE_QUEUE[question](store, run_id)
+    assert found
+    sorts = [step for step in found if "B-TREE FOR ORDER BY" in step or "TERM OF ORDER BY" in step]
+    assert sorts == [], found
+    assert [step for step in found if step.startswith("SCAN runs")] == []
+
+
+def test_a_move_touches_few_others(crowded: tuple[Store, str]) -> None:
+    store, run_id = crowded
+    before = turns_of(store)
+    store.order.first(run_id)
+    moved = {each for each, turn_at in turns_of(store).items() if turn_at != before[each]}
+    assert run_id in moved
+    assert len(moved) == 2, "the first one's turn is a moment later, and nobody else's"
+
+
+def turns_of(store: Store) -> dict[str, datetime]:
+    """The turn of each run that waits."""
+    with store.database.read() as connection:
+        rows = connection.execute(select(runs.c.id, runs.c.turn_at).where(runs.c.state == "queued"))
+        return {row.id: row.turn_at for row in rows}
 
 
 def test_a_prefix_is_found_by_both_ends_of_its_range(store: Store) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from atelier.service.feed import Feed
+from atelier.service.known import Known
 from atelier.service.store import Store
 
 MOST_PLACES = 100
@@ -22,9 +23,13 @@ class Places:
     store: Store
     feed: Feed
     _told: dict[str, int] = field(default_factory=dict)
+    _known: Known = field(default_factory=Known)
 
     async def tell_places(self) -> None:
         """Mark runs whose place is another as changed, and wake who watches them."""
+        stir = await asyncio.to_thread(self.store.queue.stirred)
+        if self._known.stands(stir):
+            return
         waiting = await asyncio.to_thread(self.store.queue.first, MOST_PLACES)
         places = {run_id: place for place, (run_id, _) in enumerate(waiting, 1)}
         moved = [(run_id, owner) for run_id, owner in waiting if self._told.get(run_id) != places[run_id]]
@@ -33,3 +38,4 @@ class Places:
             for owner in {owner for _, owner in moved}:
                 self.feed.touch(owner)
         self._told = places
+        self._known.note(stir)

@@ -18,6 +18,7 @@ from atelier.records import AttemptState, Reason, RunSpec, RunState
 from atelier.service.attempts import AttemptManager
 from atelier.service.backends import Backend, Key, Launch, Sign
 from atelier.service.feed import Feed
+from atelier.service.known import Known
 from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
@@ -63,6 +64,7 @@ class Reconciler:
     _places: Places = field(init=False)
     _recovery: Recovery = field(init=False)
     _starts: Starts = field(default_factory=Starts)
+    _refused: Known = field(default_factory=Known)
     _stops: Stops = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,10 +165,14 @@ class Reconciler:
         quota = Quota(self.limits.runs_per_user, self.limits.cpu_per_user, self.limits.memory_per_user)
         while True:
             capacity = await asyncio.to_thread(self.backend.capacity)
+            stir = await asyncio.to_thread(self.store.queue.stirred)
+            if self._refused.stands(stir, capacity):
+                return
             claim, waits = await asyncio.to_thread(self.store.queue.claim, capacity, quota)
             for owner in await asyncio.to_thread(self.store.queue.tell, waits):
                 self.feed.touch(owner)
             if claim is None:
+                self._refused.note(stir, capacity)
                 return
             crash_point("service.claim.after")
             run = await asyncio.to_thread(self.store.runs.get, claim.run_id)

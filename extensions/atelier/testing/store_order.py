@@ -292,10 +292,10 @@ class OrderSuite:
                 assert len(waits) == min(MOST_TOLD, len(store.queue.first(1000)))
                 store.runs.page("ann#1", states=(RunState.QUEUED,), limit=50, before=None)
                 store.queue.first(100)
-                store.order.first(first[0])
                 store.order.last(first[0])
+                store.order.first(first[0])
             counts.append(len(seen))
-        assert counts[0] == counts[1] < 40
+        assert counts[1] <= counts[0] < 60
 
     def test_a_crowd_at_its_owners_limit_is_not_looked_through(self, store: Store) -> None:
         one = queued(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -289,6 +290,39 @@ class QueueSuite:
         store.queue.moved([*ids, claim.run_id])
         assert [run.id for _, run in store.runs.changed_since("ann#1", before) if isinstance(run, Run)] == [ids[2]]
         assert store.runs.get(ids[2]).queue_position == 2
+
+    def test_whatever_may_let_a_run_start_is_counted(self, store: Store) -> None:
+        """A claim that failed is not tried again while nothing is; what is not counted here is waited for in vain."""
+        holder, waiting, other = running(store, gpus=1, retries=1), queued(store, gpus=1), queued(store, gpus=1)
+        hold(store, "k1")
+        changes: list[Callable[[], object]] = [
+            lambda: queued(store),
+            lambda: store.order.first(other),
+            lambda: store.order.last(other),
+            lambda: store.order.before(other, waiting),
+            lambda: store.order.prioritise(other, 3),
+            lambda: store.leases.release(f"{KERNEL}k1", "bob#1"),
+            lambda: hold(store, "k2", lifetime_s=1),
+            lambda: store.leases.expire(utcnow() + timedelta(seconds=2)),
+            lambda: store.runs.finish(holder.run_id, holder.n, BROKEN),
+            lambda: store.order.first(holder.run_id),
+            lambda: store.runs.expire(other),
+            lambda: claimed(store),
+        ]
+        for number, change in enumerate(changes):
+            before = store.queue.stirred()
+            assert store.queue.stirred() == before
+            change()
+            assert store.queue.stirred().count > before.count, f"change {number}"
+
+    def test_it_is_told_when_the_next_pause_ends(self, store: Store) -> None:
+        assert store.queue.stirred().pause_ends is None
+        claim = running(store, retries=1)
+        paused = store.runs.finish(claim.run_id, claim.n, BROKEN).not_before
+        stir = store.queue.stirred()
+        assert paused is not None
+        assert stir.pause_ends == paused
+        assert (stir.is_over(paused - timedelta(seconds=1)), stir.is_over(paused)) == (False, True)
 
     def test_a_claim_that_nobody_took_up_is_made_again_with_another_token(self, store: Store) -> None:
         claim = starting(store, gpus=1)

@@ -18,7 +18,7 @@ from atelier.service.store.reserve import Reserve, is_disk_full
 from atelier.service.store.runs import RunStore
 from atelier.service.store.streams import StreamStore, parse_points
 from atelier.service.store.submits import NewRun
-from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Wait
+from atelier.service.store.workqueue import Capacity, Claim, Queue, Quota, Stir, Wait
 
 __all__ = [
     "Capacity",
@@ -29,6 +29,7 @@ __all__ = [
     "Queue",
     "Quota",
     "Removable",
+    "Stir",
     "Store",
     "Wait",
     "hash_token",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, make_url, select, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -29,6 +29,9 @@ _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _OUT_OF_REACH = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL}
 )
+
+STIRS = "stirs"
+"""The name of the counter of what `stir` counts."""
 
 _MIGRATION = 0x61746C6572
 """PostgreSQL's number of the lock under which the schema is made."""
@@ -121,6 +124,13 @@ def next_change(connection: Connection) -> int:
         .returning(counters.c.value)
     )
     return int(connection.execute(bump).scalar_one())
+
+
+def stir(connection: Connection) -> None:
+    """Count, inside a write transaction, a change of what waits or of what it waits for."""
+    this = counters.c.name == STIRS
+    if connection.execute(update(counters).where(this).values(value=counters.c.value + 1)).rowcount == 0:
+        connection.execute(insert(counters).values(name=STIRS, value=1))
 
 
 def _sqlite(url: str) -> Engine:

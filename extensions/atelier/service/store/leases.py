@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from atelier.quantities import utcnow
-from atelier.service.store.database import Database
+from atelier.service.store.database import Database, stir
 from atelier.service.store.schema import leases
 
 KERNEL = "kernel:"
@@ -68,12 +68,14 @@ class LeaseStore:
             for device in free:
                 row = {"device": device, "resource": resource, "holder": holder, "owner": owner, "since": utcnow()}
                 connection.execute(insert(leases).values(**row, expires_at=expires_at))
+            stir(connection)
             return free
 
     def release(self, holder: str, owner: str) -> None:
         """Give back all that an owner's kernel holds; nothing when it holds nothing."""
         with self._db.write() as connection:
             connection.execute(delete(leases).where(leases.c.holder == holder, leases.c.owner == owner))
+            stir(connection)
 
     def expire(self, now: datetime) -> int:
         """End the leases of kernels that have stopped renewing; how many there were."""
@@ -82,6 +84,7 @@ class LeaseStore:
             if connection.execute(select(leases.c.device).where(due)).first() is None:
                 return 0
         with self._db.write() as connection:
+            stir(connection)
             return connection.execute(delete(leases).where(due)).rowcount
 
     def prolong(self, lifetime_s: float) -> None:

@@ -22,7 +22,7 @@ from atelier.records import (
     RunSpec,
     RunState,
 )
-from atelier.service.store.database import next_change
+from atelier.service.store.database import next_change, stir
 from atelier.service.store.retries import Try, fruitless_in_a_row, pause_before_next
 from atelier.service.store.schema import attempts, runs, transitions
 
@@ -102,6 +102,7 @@ def move(connection: Connection, row: Row[Any], after: RunState, **values: Any) 
         "after": after.value,
     }
     connection.execute(insert(transitions).values(**moved, reason=fields["reason"], at=utcnow()))
+    stir(connection)
 
 
 def end(

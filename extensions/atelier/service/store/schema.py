@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 metadata = MetaData(
@@ -94,7 +95,9 @@ runs = Table(
     Index("ix_runs_owner_state_created", "owner", "state", "created_at"),
     Index("ix_runs_owner_id", "owner", "id"),
     Index("ix_runs_state_queued", "state", "queued_at"),
-    Index("ix_runs_turns", "state", "owner", "priority", "turn_at", "id"),
+    Index("ix_runs_turns", "state", "owner", text("priority DESC"), "turn_at", "id", "not_before"),
+    Index("ix_runs_waits", "state", "owner", "queued_at", "id", "not_before"),
+    Index("ix_runs_pauses", "state", "not_before", "id"),
     Index("ix_runs_owner_change", "owner", "change"),
     Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )
@@ -247,6 +250,7 @@ models = Table(
     Column("files", JSON, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("published", Boolean, nullable=False, default=False),
 )
 
 aliases = Table(

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    exists,
+    false,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from atelier.crash_points import crash_point
 from atelier.quantities import utcnow
 from atelier.records import REASON_TEXT, AttemptState, Reason, RunState
-from atelier.service.store.database import Database, next_change
+from atelier.service.store.database import STIRS, Database, next_change
+from atelier.service.store.lateness import is_queued
 from atelier.service.store.leases import KERNEL
 from atelier.service.store.lifecycle import LIVE_ATTEMPTS, holder_of, live_attempt, move, new_token
-from atelier.service.store.ordering import PATIENCE_S, Line, is_queued, note_turn
-from atelier.service.store.schema import attempts, leases, runs
+from atelier.service.store.ordering import PATIENCE_S, Line, note_turn
+from atelier.service.store.schema import attempts, counters, leases, runs
 
 MOST_TOLD = 100
 """Of so many of the queue it is worked out why they wait; those farther back wait for their turn."""
 
-_CLAIMED = tuple(runs.c[name] for name in "id owner state epoch attempt reason cpu memory_bytes accelerators".split())
+FEW = 8
+"""So many are read at first."""
+
+_SHAPE = cast(runs.c.accelerators, Text).label("shape")
+_CLAIMED = (
+    *(runs.c[name] for name in "id owner state epoch attempt reason cpu memory_bytes accelerators".split()),
+    _SHAPE,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,18 @@ class Wait:
     is_news: bool = field(default=True, compare=False)
 
 
+@dataclass(frozen=True)
+class Stir:
+    """Tells whether the queue, and what it waits for, is as it was: how often it changed, and when a pause ends."""
+
+    count: int
+    pause_ends: datetime | None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether a run that paused may start since."""
+        return self.pause_ends is not None and self.pause_ends <= now
+
+
 @dataclass
 class _Use:
     runs: int = 0
@@ -90,11 +128,19 @@ class Queue:
                 return None, []
         with self._db.write() as connection:
             stock, queue = _stock(connection, capacity, quota), Line.of(connection, self.patience_s)
-            row, waits = _first_that_fits(_waiting(queue, quota), stock)
+            search = _Search(queue, stock)
+            row = search.run()
             if row is None:
-                return None, waits
+                return None, search.waits
             note_turn(connection, row.owner, is_late=row.id in queue.late)
-            return _take(connection, row, stock.free), waits
+            return _take(connection, row, stock.free), search.waits
+
+    def stirred(self) -> Stir:
+        """How often the queue has changed until now, and when the next run that pauses may start."""
+        with self._db.read() as connection:
+            count = connection.execute(select(counters.c.value).where(counters.c.name == STIRS)).scalar()
+            soonest = select(func.min(runs.c.not_before)).where(is_queued, runs.c.not_before > utcnow())
+            return Stir(int(count or 0), connection.execute(soonest).scalar())
 
     def again(self, run_id: str, n: int) -> Claim | None:
         """The claim of a live attempt that no agent has taken up, with a new token in place of the old one.
@@ -159,54 +205,101 @@ def _stock(connection: Connection, capacity: Capacity, quota: Quota) -> _Stock:
     return _Stock(capacity, quota, used, by_owner, _free_devices(connection, capacity), list(held))
 
 
-def _waiting(queue: Line, quota: Quota) -> Iterator[Row[Any]]:
-    """All that may start, however many: behind a crowd that waits for its owner's limit there may be one that can.
+@dataclass
+class _Search:
+    """One look for a run that can start: what was found in the way of those before it."""
 
-    Those of an owner who has as many runs as he may are left out where nobody is told of them.
-    """
-    late = (
-        queue.connection.execute(select(*_CLAIMED).where(runs.c.id.in_(list(queue.late)))).all() if queue.late else []
-    )
-    yield from sorted(late, key=lambda row: list(queue.late).index(row.id))
-    fair = queue.fair
-    query = select(*_CLAIMED).join(fair, fair.c.id == runs.c.id)
-    yield from queue.connection.execute(queue.in_turn(query, most=MOST_TOLD)).all()
-    if quota.runs is not None:
-        query = query.where(fair.c.live < quota.runs)
-    yield from queue.connection.execute(queue.in_turn(query, most=None, after=MOST_TOLD))
+    queue: Line
+    stock: _Stock
+    waits: list[Wait] = field(default_factory=list)
+    is_blocked: bool = False
+    _passed: list[str] = field(default_factory=list)
+    _hopeless: set[str] = field(default_factory=set)
+    """Accelerators, as the database has them, of which no run of now gets as many."""
+
+    def run(self) -> Row[Any] | None:
+        """The first run that fits."""
+        for row in self._told():
+            if self.is_blocked and len(self.waits) >= MOST_TOLD:
+                return None
+            if self._fits(row):
+                return row
+        while not self.is_blocked and (behind := self._next_behind()) is not None:
+            if self._fits(behind):
+                return behind
+        return None
+
+    def _told(self) -> Iterator[Row[Any]]:
+        """The late, and of the others so many that each may be told why it waits; the very first are mostly enough."""
+        ids = [*self.queue.late, *(run_id for run_id, _ in self.queue.fair(MOST_TOLD))]
+        for begin, end in ((0, FEW), (FEW, None)):
+            some = ids[begin:end]
+            rows = {row.id: row for row in self.queue.connection.execute(select(*_CLAIMED).where(runs.c.id.in_(some)))}
+            yield from (rows[run_id] for run_id in some)
+
+    def _next_behind(self) -> Row[Any] | None:
+        """The first of those that nobody is told of which may fit: not over a limit, nor larger than all there is.
+
+        Behind a crowd that waits for its owner's limit, or for accelerators, there may be one that can start.
+        """
+        may_fit = self.queue.is_fair & _may_fit(self.stock) & _SHAPE.not_in(self._hopeless)
+        rows = self.queue.next_of_each(may_fit & runs.c.id.not_in(self._passed), _CLAIMED)
+        return min(rows, key=lambda row: self.queue.shares[row.owner].key(row.nth), default=None)
+
+    def _fits(self, row: Row[Any]) -> bool:
+        """Whether a run can start; when it can't, what that means for later ones."""
+        self._passed.append(row.id)
+        reason = self._obstacle(row)
+        if reason is None and not self.is_blocked:
+            return True
+        reason = reason or Reason.WAITS_FOR_CAPACITY
+        if len(self.waits) < MOST_TOLD:
+            self.waits.append(Wait(row.id, reason, row.reason != reason.value))
+        if reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, self.stock.capacity):
+            self.is_blocked = True
+        return False
+
+    def _obstacle(self, row: Row[Any]) -> Reason | None:
+        reason = _obstacle(row, self.stock)
+        if reason is not Reason.WAITS_FOR_ACCELERATOR:
+            return reason
+        free, kernels = self.stock.free, self.stock.kernels
+        if _runs_can_free(row, self.stock.capacity, {lease.device for lease in kernels}):
+            self.stock.free = _without_reserved(row, free)
+        if self.stock.free == free:
+            self._hopeless.add(row.shape)
+        is_own = any(each.owner == row.owner and each.resource in row.accelerators for each in kernels)
+        return Reason.WAITS_FOR_OWN_KERNEL if is_own else reason
 
 
-def _first_that_fits(rows: Iterable[Row[Any]], stock: _Stock) -> tuple[Row[Any] | None, list[Wait]]:
-    waits: list[Wait] = []
-    blocked = False
-    kernels = {lease.device for lease in stock.kernels}
-    for row in rows:
-        if blocked and len(waits) >= MOST_TOLD:
-            break
-        reason = _obstacle(row, stock)
-        if reason is Reason.WAITS_FOR_ACCELERATOR:
-            if _runs_can_free(row, stock.capacity, kernels):
-                stock.free = _without_reserved(row, stock.free)
-            if any(each.owner == row.owner and each.resource in row.accelerators for each in stock.kernels):
-                reason = Reason.WAITS_FOR_OWN_KERNEL
-        if reason is None and blocked:
-            reason = Reason.WAITS_FOR_CAPACITY
-        if reason is None:
-            return row, waits
-        if len(waits) < MOST_TOLD:
-            waits.append(Wait(row.id, reason, row.reason != reason.value))
-        blocked = blocked or (reason is Reason.WAITS_FOR_CAPACITY and _could_fit(row, stock.capacity))
-    return None, waits
+def _may_fit(stock: _Stock) -> ColumnElement[bool]:
+    """Whether a run is within its owner's limits, and no larger than all there is."""
+    use, quota, capacity = _use().subquery(), stock.quota, stock.capacity
+    full = use.c.owner == runs.c.owner
+    over = [
+        (use.c.runs + 1, quota.runs),
+        (use.c.cpu + runs.c.cpu, quota.cpu),
+        (use.c.memory_bytes + runs.c.memory_bytes, quota.memory_bytes),
+    ]
+    is_over = or_(false(), *(used > most for used, most in over if most is not None))
+    within = [(runs.c.cpu, capacity.cpu), (runs.c.memory_bytes, capacity.memory_bytes)]
+    within += [(runs.c.cpu, quota.cpu), (runs.c.memory_bytes, quota.memory_bytes)]
+    fits = and_(true(), *(asked <= most for asked, most in within if most is not None))
+    return fits & not_(exists().where(full & is_over))
+
+
+def _use() -> Select[Any]:
+    """What each owner uses."""
+    one = runs.alias("one")
+    sums = (func.count().label("runs"), func.sum(one.c.cpu).label("cpu"), func.sum(one.c.memory_bytes))
+    query = select(one.c.owner, *sums[:2], sums[2].label("memory_bytes"))
+    query = query.join(attempts, attempts.c.run_id == one.c.id)
+    return query.where(attempts.c.state.in_(LIVE_ATTEMPTS)).group_by(one.c.owner)
 
 
 def _in_use(connection: Connection) -> tuple[_Use, dict[str, _Use]]:
-    query = (
-        select(runs.c.owner, func.count(), func.sum(runs.c.cpu), func.sum(runs.c.memory_bytes))
-        .join(attempts, attempts.c.run_id == runs.c.id)
-        .where(attempts.c.state.in_(LIVE_ATTEMPTS))
-        .group_by(runs.c.owner)
-    )
-    by_owner = {owner: _Use(count, float(cpu), int(memory)) for owner, count, cpu, memory in connection.execute(query)}
+    rows = connection.execute(_use())
+    by_owner = {owner: _Use(count, float(cpu), int(memory)) for owner, count, cpu, memory in rows}
     total = _Use(
         sum(use.runs for use in by_owner.values()),
         sum(use.cpu for use in by_owner.values()),

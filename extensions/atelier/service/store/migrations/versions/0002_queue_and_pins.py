@@ -19,7 +19,11 @@ def upgrade() -> None:
     op.add_column("fresh_points", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("curves", sa.Column("attempt", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("curves", sa.Column("older", sa.BigInteger(), nullable=False, server_default="0"))
-    op.create_index("ix_runs_turns", "runs", ["state", "owner", "priority", "turn_at", "id"])
+    op.add_column("models", sa.Column("published", sa.Boolean(), nullable=False, server_default=sa.true()))
+    own_order = (sa.text("priority DESC"), "turn_at", "id")
+    op.create_index("ix_runs_turns", "runs", ["state", "owner", *own_order, "not_before"])
+    op.create_index("ix_runs_waits", "runs", ["state", "owner", "queued_at", "id", "not_before"])
+    op.create_index("ix_runs_pauses", "runs", ["state", "not_before", "id"])
     op.create_index("ix_runs_owner_state_created", "runs", ["owner", "state", "created_at"])
     op.create_index("ix_runs_owner_id", "runs", ["owner", "id"])
     op.create_table(
