@@ -111,6 +111,7 @@ def publish(store: Store) -> None:
     for digest in "123":
         store.models.add(owner="ann#1", project="ann#1", name="digits", run_id=run_id if digest == "2" else None,
                          digest=digest, card={"name": "digits", "formats": [digest]}, files=files)  # fmt: skip
+        store.models.publish("ann#1", "digits", int(digest))
     store.models.set_alias("ann#1", "digits", "production", 2)
     store.models.remove("ann#1", "digits", 3)
 

@@ -24,7 +24,8 @@ POINTS = (
     *("service.bundle.before", "service.bundle.after", "service.queue.after"),
     # the start of an attempt
     *("service.claim.before", "service.claim.within", "service.claim.after"),
-    *("service.launch.counted", "service.launch.token", "service.launch.orders", "service.launch.after"),
+    *("service.launch.cleared", "service.launch.counted"),
+    *("service.launch.token", "service.launch.orders", "service.launch.after"),
     *("agent.lock.before", "agent.lock.after", "agent.orders.before", "agent.orders.after"),
     *("agent.fetch.before", "agent.fetch.after", "agent.unpack.after", "agent.params.after"),
     *("agent.resume.before", "agent.resume.after", "agent.remember.after"),

@@ -145,6 +145,8 @@ class Limits(_Setting):
     memory_per_user: Bytes | None = None
     bundle_size: Bytes = 100 * 2**20
     artifact_size: Bytes = 10 * 2**30
+    checkpoint_size: Bytes = 20 * 2**30
+    model_size: Bytes = 20 * 2**30
     log_size: Bytes = 256 * 2**20
     disk_size: Bytes = 50 * 2**30
     control_groups: bool = True

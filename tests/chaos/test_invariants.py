@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 from atelier.storage.paths import RunPaths
 from atelier.testing.invariants import INVARIANTS, broken, main
 from tests.chaos.mortal import mortal_over
-from tests.chaos.works import script
+from tests.chaos.works import script, state
 
 Break = Callable[[Path, RunPaths], object]
 
@@ -64,6 +65,11 @@ def blob(find: Callable[[RunPaths], str], data: bytes | None) -> Break:
             path.write_bytes(data)
 
     return change
+
+
+def saved(paths: RunPaths, step: int) -> str:
+    """Where the file lies that the run saved in a step."""
+    return paths.artifact(1, f"saved-{step}.txt", sha256=hashlib.sha256(state(step)).hexdigest())
 
 
 def forget_pages(home: Path, paths: RunPaths) -> None:
@@ -117,13 +123,13 @@ BREAKS: list[tuple[str, Break]] = [
     ("points_count_once", sql("update curves set count = count + 1 where run_id = ? and name = 'loss'")),
     ("points_count_once", sql("update curves set last_value = 17.0 where run_id = ? and name = 'loss'")),
     ("points_count_once", sql("delete from curves where run_id = ? and name = 'loss'")),
-    ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-0.txt"), None)),
-    ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-1.txt"), b"short")),
-    ("blobs_are_as_told", blob(lambda paths: paths.artifact(1, "saved-1.txt"), b"state 2\n" * 100)),
+    ("blobs_are_as_told", blob(lambda paths: saved(paths, 0), None)),
+    ("blobs_are_as_told", blob(lambda paths: saved(paths, 1), b"short")),
+    ("blobs_are_as_told", blob(lambda paths: saved(paths, 1), state(2))),
     ("blobs_are_as_told", blob(lambda paths: f"{paths.checkpoint(1, 2, copy=1)}/state.txt", b"state 1\n" * 100)),
     ("code_is_kept", blob(lambda paths: paths.bundle, b"other code")),
     ("uploads_are_what_they_are_called", misname_upload),
-    ("blobs_have_owners", blob(lambda paths: paths.artifact(1, "unknown.txt"), b"whose?")),
+    ("blobs_have_owners", blob(lambda paths: paths.artifact(1, "unknown.txt", sha256="0" * 64), b"whose?")),
     ("blobs_have_owners", blob(lambda paths: "runs/r-zzzzzzzzzz/run.json", b"{}")),
     ("blobs_have_owners", blob(lambda paths: "models/somebody/tiny/1/model.json", b"{}")),
 ]

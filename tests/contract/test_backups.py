@@ -14,38 +14,27 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from atelier.errors import AtelierError, Conflict, InternalError, NotFound, RefusedInput
-from atelier.records import AttemptState, ModelFile, Reason
-from atelier.service.attempts import AgentCaller, FileReport, FinishReport, artifact_key
+from atelier.records import AttemptState, Reason
+from atelier.service.attempts import FinishReport
 from atelier.service.backups import back_up, restore, verify
 from atelier.service.backups.objects import MANIFEST, Manifest, Objects
 from atelier.service.handlers.context import Service
-from atelier.service.serving import Plan, _Idle, assemble
-from atelier.service.store import Capacity, Quota, Store
+from atelier.service.store import Store
 from atelier.storage import RunPaths
-from atelier.storage.paths import upload_key
 from atelier.testing.invariants import broken
-from atelier.testing.samples import new_run
 from tests.cli_driver import wait_for
+from tests.contract.writing_runs import begin, checkpoint, ended, keep, key_of, live, restored, service_of
 from tests.service_driver import SETTINGS
 from tests.small_disk import small_disk
 
 WRITERS = 8
 BACKUPS = 4
-
-
-def service_of(home: Path) -> Service:
-    """The parts of a service over a home, none of which goes by itself."""
-    home.mkdir(exist_ok=True)
-    if not (home / "atelier.yaml").exists():
-        (home / "atelier.yaml").write_text(SETTINGS)
-    return assemble(Plan(home), home / "service.sock", "token", _Idle(time.monotonic()))
 
 
 @pytest.fixture
@@ -58,91 +47,6 @@ def service(home: Path) -> Iterator[Service]:
     made = service_of(home)
     yield made
     made.store.close()
-
-
-@contextmanager
-def restored(folder: Path, home: Path) -> Iterator[Service]:
-    """A home of a backup, and its service, with what that does at its start for runs that have ended."""
-    restore(folder, home, replace=False)
-    made = service_of(home)
-    try:
-        assert made.store.runs.live_attempts() == []
-        for run in made.store.runs.page("ann#1", states=(), limit=500, before=None):
-            if run.state.is_final:
-                made.attempts.catch_up(run.id)
-        yield made
-    finally:
-        made.store.close()
-
-
-# -- what agents do -----------------------------------------------------------------------------------------------
-def begin(service: Service) -> AgentCaller:
-    """The agent of a run that has just started; its code is whatever its id is."""
-    code = os.urandom(20)
-    new = new_run()
-    spec = new.spec.model_copy(update={"bundle": hashlib.sha256(code).hexdigest()})
-    run = service.store.runs.submit(replace(new, spec=spec))[0]
-    service.blobs.write(RunPaths(run.id).bundle, code)
-    with CLAIMS:
-        service.store.runs.queue(run.id)
-        claim, _ = service.store.queue.claim(Capacity(), Quota())
-    assert claim is not None
-    agent = service.attempts.caller(f"run {claim.token}")
-    service.attempts.started(agent, None, "numpy==2\n")
-    return agent
-
-
-CLAIMS = threading.Lock()
-
-
-def ended(service: Service) -> str:
-    """The id of a run that has ended."""
-    return service.attempts.finish(begin(service), FinishReport(state=AttemptState.SUCCEEDED)).id
-
-
-def keep(service: Service, agent: AgentCaller, path: str, data: bytes, kind: str = "saved") -> None:
-    """Store a file as an agent does, and have it noted."""
-    sha256 = hashlib.sha256(data).hexdigest()
-    file = FileReport.model_validate({"path": path, "size_bytes": len(data), "sha256": sha256, "kind": kind})
-    service.attempts.place(agent, file)
-    service.blobs.write(artifact_key(agent.run_id, agent.n, file), data)
-    service.attempts.keep(agent, file)
-
-
-def checkpoint(service: Service, agent: AgentCaller, step: int, data: bytes) -> None:
-    """Publish a checkpoint as an agent does."""
-    report = {"path": "state.pt", "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    service.blobs.write(f"{RunPaths(agent.run_id).checkpoint(agent.n, step, copy=1)}/state.pt", data)
-    service.attempts.keep_checkpoint(agent, step, [FileReport.model_validate(report)], copy=1)
-
-
-def publish(service: Service, agent: AgentCaller, data: bytes) -> None:
-    """Register a model as an agent does."""
-    sha256 = hashlib.sha256(data).hexdigest()
-    service.blobs.write(upload_key(agent.owner, sha256), data)
-    service.attempts.publish(agent, "digits", {}, [ModelFile(path="model.onnx", size_bytes=len(data), sha256=sha256)])
-
-
-def live(service: Service, seed: int, ending: threading.Event) -> None:
-    """Runs, one after the other, that write all that a run can write, again and again; some are removed."""
-    dice = random.Random(seed)
-    while not ending.is_set():
-        agent, log, points = begin(service), 0, 0
-        for step in range(dice.randrange(1, 15)):
-            line = f"step {step} {'x' * dice.randrange(200)}\n".encode()
-            log = service.attempts.append(agent, "log", log, line)
-            point = json.dumps({"step": step, "t": time.time(), "values": {"loss": dice.random()}}).encode() + b"\n"
-            points = service.attempts.append(agent, "metrics", points, point)
-            keep(service, agent, "train.ipynb", dice.randbytes(50), kind="notebook")
-            keep(service, agent, "latest.bin", dice.randbytes(30))
-            keep(service, agent, f"plots/{step}.png", dice.randbytes(10))
-            if step % 4 == 0:
-                checkpoint(service, agent, step, dice.randbytes(40))
-        if dice.random() < 0.3:
-            publish(service, agent, dice.randbytes(25))
-        run = service.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
-        if dice.random() < 0.3:
-            service.runs.remove(run)
 
 
 # -- while runs are written ---------------------------------------------------------------------------------------
@@ -191,27 +95,13 @@ def test_a_run_that_lived_has_its_acknowledged_bytes(service: Service, home: Pat
     assert broken(tmp_path / "other") == []
 
 
-def test_an_artifact_that_was_written_anew_is_told_as_it_is_in_the_backup(
-    service: Service, home: Path, tmp_path: Path
-) -> None:
-    agent = begin(service)
-    keep(service, agent, "latest.bin", b"first")
-    service.blobs.write(RunPaths(agent.run_id).artifact(1, "latest.bin"), b"second, not told of yet")
-    made = back_up(home, tmp_path / "backup")
-    assert made.missing == []
-    with restored(tmp_path / "backup", tmp_path / "other") as other:
-        assert other.store.artifacts.get(agent.run_id, "latest.bin").size_bytes == 23
-    assert broken(tmp_path / "other") == []
-    assert service.store.artifacts.get(agent.run_id, "latest.bin").size_bytes == 5, "the platform's own was changed"
-
-
 def test_what_the_platform_lacks_is_told_and_the_rest_is_kept(service: Service, home: Path, tmp_path: Path) -> None:
     agent = begin(service)
     keep(service, agent, "gone.bin", b"x")
     keep(service, agent, "torn.bin", b"whole")
     keep(service, agent, "kept.bin", b"kept")
     service.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
-    gone, torn = (RunPaths(agent.run_id).artifact(1, name) for name in ("gone.bin", "torn.bin"))
+    gone, torn = key_of(agent, "gone.bin", b"x"), key_of(agent, "torn.bin", b"whole")
     service.blobs.delete(gone)
     service.blobs.write(torn, b"w")
     made = back_up(home, tmp_path / "backup")
@@ -219,7 +109,7 @@ def test_what_the_platform_lacks_is_told_and_the_rest_is_kept(service: Service, 
     manifest, faults = verify(tmp_path / "backup")
     assert (sorted(manifest.missing), faults) == ([gone, torn], [])
     with restored(tmp_path / "backup", tmp_path / "other") as other:
-        assert other.blobs.read(RunPaths(agent.run_id).artifact(1, "kept.bin")) == b"kept"
+        assert other.blobs.read(key_of(agent, "kept.bin", b"kept")) == b"kept"
     assert {one.invariant for one in broken(tmp_path / "other")} == {"blobs_are_as_told"}
 
 
@@ -232,7 +122,7 @@ def test_a_second_backup_takes_what_is_new_and_drops_what_is_gone(service: Servi
     first = back_up(home, folder)
     assert first.new_bytes > 100_000
     weights = Objects(folder).path(hashlib.sha256(b"w" * 100_000).hexdigest())
-    assert weights.samefile(home / "blobs" / RunPaths(run.id).artifact(1, "weights.bin")), "it was copied"
+    assert weights.samefile(home / "blobs" / key_of(agent, "weights.bin", b"w" * 100_000)), "it was copied"
     database = Manifest.read(folder).files["db/atelier.sqlite"]
     again = back_up(home, folder)
     assert again.new_bytes <= database.size_bytes
@@ -256,7 +146,7 @@ def test_a_backup_that_is_cut_off_leaves_the_one_before(
     before = Manifest.read(folder)
     agent = begin(service)
     keep(service, agent, "new.bin", b"new")
-    for cut in ("settle", "copy_sqlite"):
+    for cut in ("wanted", "copy_sqlite"):
         with monkeypatch.context() as patch:
             patch.setattr(f"atelier.service.backups.making.{cut}", _cut_off)
             with pytest.raises(KeyboardInterrupt):
@@ -330,24 +220,6 @@ def test_secrets_settings_and_the_hubs_users_come_back(service: Service, home: P
     for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*"), *(other / "db").rglob("*")):
         assert path.stat().st_mode & 0o077 == 0 or path.name == ".lock", path
     assert not (other / ".restoring").exists()
-
-
-def test_blobs_in_another_place_are_backed_up_from_there_and_go_back(home: Path, tmp_path: Path) -> None:
-    home.mkdir()
-    store = tmp_path / "store"
-    (home / "atelier.yaml").write_text(SETTINGS + f"blobs: {store.as_uri()}\n")
-    service = service_of(home)
-    agent = begin(service)
-    keep(service, agent, "a.bin", b"a")
-    service.store.close()
-    back_up(home, tmp_path / "backup")
-    with pytest.raises(Conflict, match="already"):
-        restore(tmp_path / "backup", tmp_path / "other", replace=False)
-    shutil.rmtree(store)
-    with restored(tmp_path / "backup", tmp_path / "other") as other:
-        assert (store / RunPaths(agent.run_id).artifact(1, "a.bin")).read_bytes() == b"a"
-        assert other.store.runs.get(agent.run_id).state == "lost"
-    assert broken(tmp_path / "other") == []
 
 
 def test_a_run_whose_agent_is_still_here_goes_on(service: Service, home: Path, tmp_path: Path) -> None:
@@ -450,41 +322,6 @@ def test_a_home_that_has_something_is_left_alone_unless_told(service: Service, h
     store.close()
 
 
-@pytest.mark.parametrize("cut", range(1, 5))
-def test_a_restore_that_is_cut_off_is_done_again(
-    service: Service, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
-) -> None:
-    """Until the database is in its place nothing begins over what is half there."""
-    run_id = ended(service)
-    (home / "secrets").mkdir(exist_ok=True)
-    (home / "secrets/password").write_text("hush\n")
-    back_up(home, tmp_path / "backup")
-    other, moves = tmp_path / "other", 0
-    rename = os.replace
-
-    def cut_off(source: Path, target: Path) -> None:
-        nonlocal moves
-        moves += ".restoring" in str(source)
-        if moves == cut:
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("atelier.service.backups.restoring.os.replace", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            restore(tmp_path / "backup", other, replace=False)
-    assert not (other / "db/atelier.sqlite").exists()
-    if (other / "blobs").exists():
-        with pytest.raises(Conflict) as caught:
-            service_of(other)
-        assert caught.value.code == "database_empty"
-    restore(tmp_path / "backup", other, replace=True)
-    again = service_of(other)
-    assert again.store.runs.get(run_id).state == "succeeded"
-    again.store.close()
-    assert (other / "secrets/password").read_text() == "hush\n"
-
-
 def test_another_disk_gets_copies_and_a_full_one_keeps_what_it_has(
     service: Service, home: Path, tmp_path: Path
 ) -> None:
@@ -504,7 +341,7 @@ def test_another_disk_gets_copies_and_a_full_one_keeps_what_it_has(
         assert Manifest.read(folder) == before
         assert verify(folder)[1] == []
         with restored(folder, tmp_path / "other") as other:
-            assert other.blobs.read(RunPaths(agent.run_id).artifact(1, "small.bin")) == b"s" * 1000
+            assert other.blobs.read(key_of(agent, "small.bin", b"s" * 1000)) == b"s" * 1000
 
 
 def test_what_can_not_be_backed_up_is_said(service: Service, home: Path, tmp_path: Path) -> None:

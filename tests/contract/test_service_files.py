@@ -30,7 +30,7 @@ from atelier.testing.samples import claimed, due_now, running
 from tests.service_driver import SETTINGS
 
 RUN = "r-aaaaaaaaaa"
-KEY = RunPaths(RUN).artifact(1, "a/model.pt")
+KEY = f"{RunPaths(RUN).checkpoint(1, 7, copy=1)}/a/model.pt"
 LOST = Outcome(AttemptState.LOST, Reason.AGENT_LOST)
 
 
@@ -77,11 +77,11 @@ def test_what_is_torn_is_not_taken(blobs: BlobStore) -> None:
     assert blobs.read(KEY) == b"other"
 
 
-def test_what_others_trust_is_read_before_it_is_taken(blobs: BlobStore) -> None:
-    """Of the right size and not of its name's content: the next run that asked for it would have got it."""
+def test_what_is_sent_is_read_before_it_is_taken(blobs: BlobStore) -> None:
+    """Of the right size and another content: it changed between its hash and its upload."""
     incoming = sent(blobs, b"wrong")
     with pytest.raises(RefusedInput) as caught:
-        incoming.take_checked(RUN, 1, KEY, size_bytes=5, sha256=digest(b"whole"))
+        incoming.take(RUN, 1, KEY, size_bytes=5, sha256=digest(b"whole"))
     assert caught.value.code == "torn_upload"
     assert not blobs.exists(KEY)
     assert not incoming.has(RUN, 1, KEY)

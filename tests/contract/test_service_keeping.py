@@ -32,6 +32,7 @@ from tests.service_driver import SETTINGS
 
 KIB = 1024
 NOW = utcnow()
+ZEROS = "0" * 64
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_no_more_goes_than_the_rule_asks_for(
 # -- orphans ------------------------------------------------------------------------------------------------------
 def artifact(path: str, n: int = 1, kind: str = "saved") -> Artifact:
     return Artifact.model_validate(
-        {"path": path, "size_bytes": 1, "sha256": "0" * 64, "kind": kind, "attempt": n, "created_at": utcnow()}
+        {"path": path, "size_bytes": 1, "sha256": ZEROS, "kind": kind, "attempt": n, "created_at": utcnow()}
     )
 
 
@@ -184,7 +185,7 @@ def live_run(service: Service) -> tuple[str, int]:
     for key in (paths.bundle, paths.record, paths.lock, paths.notebook):
         blobs.write(key, b"x")
     for n in (1, 2):
-        for key in (*(paths.artifact(n, name) for name in ("a/b.txt", "torn")), *passing(paths, n)):
+        for key in (*(paths.artifact(n, name, sha256=ZEROS) for name in ("a/b.txt", "torn")), *passing(paths, n)):
             blobs.write(key, b"x")
         for step, copy in ((1, 1), (1, 2), (2, 1)):
             blobs.write(f"{paths.checkpoint(n, step, copy=copy)}/state.pt", b"x")
@@ -209,7 +210,7 @@ def test_what_an_attempt_that_lives_has_stored_is_its_own(made: Callable[[str], 
     run_id, n = live_run(service)
     paths = RunPaths(run_id)
     of_the_first = {
-        paths.artifact(1, "torn"),
+        paths.artifact(1, "torn", sha256=ZEROS),
         passing(paths, 1)[0],
         f"{paths.checkpoint(1, 1, copy=1)}/state.pt",
         f"{paths.checkpoint(1, 2, copy=1)}/state.pt",
@@ -217,9 +218,11 @@ def test_what_an_attempt_that_lives_has_stored_is_its_own(made: Callable[[str], 
     assert orphans(service) == of_the_first
     service.store.artifacts.add(run_id, artifact("a/b.txt", n))
     service.store.runs.finish(run_id, n, Outcome(AttemptState.SUCCEEDED))
-    of_the_second = {paths.artifact(2, "torn"), paths.artifact(1, "a/b.txt"), passing(paths, 2)[0]} | {
-        f"{paths.checkpoint(2, step, copy=copy)}/state.pt" for step, copy in ((1, 1), (1, 2), (2, 1))
-    }
+    of_the_second = {
+        paths.artifact(2, "torn", sha256=ZEROS),
+        paths.artifact(1, "a/b.txt", sha256=ZEROS),
+        passing(paths, 2)[0],
+    } | {f"{paths.checkpoint(2, step, copy=copy)}/state.pt" for step, copy in ((1, 1), (1, 2), (2, 1))}
     assert orphans(service) == of_the_first | of_the_second
     service.store.runs.recorded(run_id)
     assert orphans(service) == of_the_first | of_the_second | {paths.chunk(1, "log", 0), paths.chunk(2, "log", 0)}

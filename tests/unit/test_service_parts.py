@@ -72,13 +72,13 @@ BAD_PATHS = [
 @pytest.mark.parametrize("path", GOOD_PATHS)
 def test_a_path_below_its_root_is_taken(path: str) -> None:
     assert checked_path(path) == path
-    assert RunPaths("r-aaaaaaaaaa").artifact(2, path) == f"runs/r-aaaaaaaaaa/artifacts/2/{path}"
+    assert RunPaths("r-aaaaaaaaaa").artifact(2, path, sha256="ab") == f"runs/r-aaaaaaaaaa/artifacts/2/ab/{path}"
 
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=repr)
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(RefusedInput) as caught:
-        RunPaths("r-aaaaaaaaaa").artifact(1, path)
+        RunPaths("r-aaaaaaaaaa").artifact(1, path, sha256="ab")
     assert caught.value.code == "bad_path"
 
 

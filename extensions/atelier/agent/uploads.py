@@ -65,10 +65,10 @@ class Uploads:
                 hint="Leave the folder that checkpoint() returns as it is.",
             )
         crash_point("agent.checkpoint.before")
-        copy = (checkpoint_order(folder)[1:] or (1,))[0]
+        copy, total = (checkpoint_order(folder)[1:] or (1,))[0], sum(file["size_bytes"] for file in files)
         for file in files:
-            url = self._link.post("/checkpoints/place", {}, step=step, path=file["path"], copy_number=copy)["url"]
-            store(folder / file["path"], url)
+            asked = {"step": step, "path": file["path"], "copy_number": copy, "size_bytes": total}
+            store(folder / file["path"], self._link.post("/checkpoints/place", {}, **asked)["url"])
         crash_point("agent.checkpoint.stored")
         self._link.post("/checkpoints", {"step": step, "copy_number": copy, "files": files})
         crash_point("agent.checkpoint.after")

@@ -21,6 +21,7 @@ from atelier.service.incoming import Incoming
 from atelier.service.models import ModelManager
 from atelier.service.store import Store
 from atelier.service.store.lifecycle import stale_attempt
+from atelier.service.store.streams import STREAMS
 from atelier.service.streams import Streams
 from atelier.settings import Catalog, Limits
 from atelier.storage import BlobStore, RunPaths
@@ -49,9 +50,8 @@ class FileReport(FromAgent):
 
 
 def artifact_key(run_id: str, n: int, file: FileReport | Artifact) -> str:
-    """Where the bytes of an attempt's artifact lie; the executed notebook is the run's, as it is now."""
-    paths = RunPaths(run_id)
-    return paths.notebook if file.kind == "notebook" else paths.artifact(n, file.path)
+    """Where the bytes of an attempt's artifact lie: those of another content lie elsewhere."""
+    return RunPaths(run_id).artifact(n, file.path, sha256=file.sha256)
 
 
 @dataclass
@@ -88,6 +88,24 @@ class AttemptFiles:
             raise stale_attempt(agent.run_id, agent.n)
         return run
 
+    def clear(self, run_id: str, n: int) -> None:
+        """Remove what lies where an attempt is to write that has not begun: its store knows nothing of it.
+
+        Another store had the same run and went further, before this one was restored from a backup, say.
+        """
+        with self._fence.hold(run_id):
+            if not self.store.runs.is_live(run_id, n) or self._has_told(run_id, n):
+                return
+            paths = RunPaths(run_id)
+            folders = [name for name in self.blobs.names(paths.checkpoints) if name.partition("-")[0] == str(n)]
+            for prefix in (paths.attempt(n), paths.artifacts(n), *(f"{paths.checkpoints}/{name}" for name in folders)):
+                self.blobs.delete(prefix)
+            self.streams.forget(run_id, n)
+
+    def _has_told(self, run_id: str, n: int) -> bool:
+        sizes = [self.store.streams.size(run_id, n, stream) for stream in STREAMS]
+        return any(sizes) or self.store.artifacts.has_any(run_id, n)
+
     def place(self, agent: AgentCaller, file: FileReport) -> str:
         """Where an artifact's bytes go.
 
@@ -98,13 +116,11 @@ class AttemptFiles:
             a file where the path has a folder, or files below the path.
         """
         with self._writing(agent):
-            self._check_size(agent.run_id, file)
-            if file.kind != "notebook":
-                self.store.artifacts.check_place(agent.run_id, agent.n, file.path)
+            self._check(agent, file)
             return self._incoming.url(agent.run_id, agent.n, artifact_key(agent.run_id, agent.n, file))
 
-    def _check_size(self, run_id: str, file: FileReport) -> None:
-        kept = self.store.artifacts.total_bytes(run_id, besides=file.path)
+    def _check(self, agent: AgentCaller, file: FileReport) -> None:
+        kept = self.store.artifacts.total_bytes(agent.run_id, besides=file.path)
         if kept + file.size_bytes > self.limits.artifact_size:
             size, most = format_bytes(file.size_bytes), format_bytes(self.limits.artifact_size)
             left = format_bytes(max(0, self.limits.artifact_size - kept))
@@ -113,19 +129,27 @@ class AttemptFiles:
                 f"{file.path} has {size}; of the {most} that a run may leave {left} are left.",
                 hint="Write less, or ask the administrator to raise limits.artifact_size.",
             )
+        if file.kind != "notebook":
+            self.store.artifacts.check_place(agent.run_id, agent.n, file.path)
 
     def keep(self, agent: AgentCaller, file: FileReport) -> Artifact:
-        """Note an artifact whose bytes are stored; refuses as `place` does, which may have been told another size."""
+        """Note an artifact whose bytes are stored; refuses as `place` does, which may have been told another size.
+
+        The bytes of the one before stay until the row tells of the new ones.
+        """
         key = artifact_key(agent.run_id, agent.n, file)
         artifact = Artifact.model_validate(file.model_dump() | {"attempt": agent.n, "created_at": utcnow()})
         with self._writing(agent):
-            self._check_size(agent.run_id, file)
-            self._take(agent, key, file)
+            self._check(agent, file)
+            with _of(file.path):
+                self._incoming.take_named(agent.run_id, agent.n, key, size_bytes=file.size_bytes, sha256=file.sha256)
+            if file.kind == "notebook":  # which is the run's, too, as it is now
+                self.blobs.copy(key, RunPaths(agent.run_id).notebook)
             crash_point("service.artifact.before")
             spent = self.store.artifacts.add(agent.run_id, artifact)
             crash_point("service.artifact.rows")
             for old in spent:
-                self.blobs.delete(artifact_key(agent.run_id, old.attempt, old))
+                self._drop(agent.run_id, old)
             self._incoming.done(agent.run_id, agent.n, key)
         crash_point("service.artifact.after")
         event = Event("artifact", {"run": agent.run_id, "artifact": artifact.model_dump(mode="json")})
@@ -133,21 +157,48 @@ class AttemptFiles:
         self.feed.touch(agent.owner)
         return artifact
 
-    def place_checkpoint(self, agent: AgentCaller, step: int, path: str, *, copy: int) -> str:
-        """Where a checkpoint's file goes; ``copy`` counts what the attempt has published at that step."""
+    def _drop(self, run_id: str, old: Artifact) -> None:
+        """Let the bytes of an artifact go that is the run's no more, and with the last of a content its folder."""
+        has_others = self.store.artifacts.has_content(run_id, old.attempt, old.sha256)
+        folder = RunPaths(run_id).content(old.attempt, old.sha256)
+        self.blobs.delete(artifact_key(run_id, old.attempt, old) if has_others else folder)
+
+    def place_checkpoint(self, agent: AgentCaller, step: int, path: str, *, copy: int, size_bytes: int = 0) -> str:
+        """Where a checkpoint's file goes; ``copy`` counts what the attempt has published at that step.
+
+        Raises
+        ------
+        RefusedInput
+            ``too_large``: the whole checkpoint, of ``size_bytes``, is more than one may have.
+        """
+        self._check_checkpoint(step, size_bytes)
         folder = RunPaths(agent.run_id).checkpoint(agent.n, step, copy=copy)
         with self._writing(agent):
             return self._incoming.url(agent.run_id, agent.n, f"{folder}/{checked_path(path)}")
 
+    def _check_checkpoint(self, step: int, size_bytes: int) -> None:
+        if size_bytes > self.limits.checkpoint_size:
+            size, most = format_bytes(size_bytes), format_bytes(self.limits.checkpoint_size)
+            raise RefusedInput(
+                "too_large",
+                f"The checkpoint of step {step} has {size}; one may have {most}.",
+                hint="Save less in it, or ask the administrator to raise limits.checkpoint_size.",
+            )
+
     def keep_checkpoint(self, agent: AgentCaller, step: int, files: Sequence[FileReport], *, copy: int) -> None:
-        """Publish a checkpoint whose files are all stored; the files of older ones that are kept no more go."""
+        """Publish a checkpoint whose files are all stored; the files of older ones that are kept no more go.
+
+        One that is published already stays as it is. Refuses as `place_checkpoint` does.
+        """
+        self._check_checkpoint(step, sum(file.size_bytes for file in files))
         paths = RunPaths(agent.run_id)
         folder = paths.checkpoint(agent.n, step, copy=copy)
         keys = {f"{folder}/{checked_path(file.path)}": file for file in files}
         listing = [file.model_dump(include={"path", "size_bytes", "sha256"}) for file in files]
         with self._writing(agent):
-            for key, file in keys.items():
-                self._take(agent, key, file)
+            for key, file in keys.items() if not self._is_published(agent, step, listing, copy=copy) else ():
+                with _of(file.path):
+                    self._incoming.take(agent.run_id, agent.n, key, size_bytes=file.size_bytes, sha256=file.sha256)
             crash_point("service.checkpoint.before")
             spent = self.store.artifacts.add_checkpoint(agent.run_id, agent.n, step, listing, copy=copy)
             crash_point("service.checkpoint.rows")
@@ -157,16 +208,17 @@ class AttemptFiles:
                 self._incoming.done(agent.run_id, agent.n, key)
         crash_point("service.checkpoint.after")
 
-    def _take(self, agent: AgentCaller, key: str, file: FileReport) -> None:
-        try:
-            self._incoming.take(agent.run_id, agent.n, key, size_bytes=file.size_bytes, sha256=file.sha256)
-        except RefusedInput as problem:
-            raise RefusedInput(problem.code, f"{file.path} was not stored whole.", hint=problem.hint) from problem
+    def _is_published(self, agent: AgentCaller, step: int, listing: list[dict[str, Any]], *, copy: int) -> bool:
+        """Whether its answer was lost: large files take longer to read than an agent waits, and are read once."""
+        told = (agent.n, step, copy, listing)
+        known = self.store.artifacts.checkpoints(agent.run_id)
+        return any((one.attempt, one.step, one.copy, one.files) == told for one in known)
 
     def place_upload(self, agent: AgentCaller, file: ModelFile) -> str | None:
         """Where a file of a model package goes; None when its content is there already."""
         key = upload_key(agent.owner, file.sha256)
         with self._writing(agent):
+            self.models.check_size(file.size_bytes, made_bytes=0)
             return None if is_uploaded(self.blobs, key) else self._incoming.url(agent.run_id, agent.n, key)
 
     def publish(self, agent: AgentCaller, name: str, card: dict[str, Any], files: list[ModelFile]) -> ModelVersion:
@@ -181,10 +233,17 @@ class AttemptFiles:
             for file in files:
                 key = upload_key(agent.owner, file.sha256)
                 if self._incoming.has(agent.run_id, agent.n, key):
-                    self._incoming.take_checked(
-                        agent.run_id, agent.n, key, size_bytes=file.size_bytes, sha256=file.sha256
-                    )
+                    self._incoming.take(agent.run_id, agent.n, key, size_bytes=file.size_bytes, sha256=file.sha256)
                     self._incoming.done(agent.run_id, agent.n, key)
             return self.models.publish(
                 owner=agent.owner, project=agent.project, name=name, run_id=agent.run_id, card=card, files=files
             )
+
+
+@contextlib.contextmanager
+def _of(path: str) -> Iterator[None]:
+    """Say which file was not stored."""
+    try:
+        yield
+    except RefusedInput as problem:
+        raise RefusedInput(problem.code, f"{path} was not stored whole.", hint=problem.hint) from problem

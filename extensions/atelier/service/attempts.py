@@ -250,7 +250,9 @@ class AttemptManager(AttemptFiles):
                 crash_point("service.finish.result")
             run = self.store.reserve.use(lambda: self.store.runs.finish(*key, outcome))
             crash_point("service.finish.rows")
-        if is_composed:
+        if is_composed and run.state.is_final and len(run.attempts) > 1:  # an earlier one may have found no room
+            self._unless_full(lambda: self.catch_up(key.run_id), key.run_id)
+        elif is_composed:
             self.write_record(key.run_id)
         return run
 

@@ -14,6 +14,7 @@ from atelier.local.layers import clear_unused
 from atelier.quantities import format_duration, utcnow
 from atelier.records import RunState
 from atelier.service.manager import RunManager
+from atelier.service.models import ModelManager
 from atelier.service.retention import Expiry
 from atelier.service.store import Store
 from atelier.service.sweeping import Sweeper
@@ -56,6 +57,7 @@ class Housekeeper:
     runs: RunManager
     expiry: Expiry
     sweeper: Sweeper
+    models: ModelManager
     layers: Path
 
     async def run(self) -> None:
@@ -72,6 +74,7 @@ class Housekeeper:
             await self._apart(self.expiry.apply)
             await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
+            await self._apart(self.models.clear_unfinished)
             await self._apart(self.clear_layers)
             await asyncio.sleep(CALM_S)
             await self._apart(self.sweeper.sweep_if_due)

@@ -29,7 +29,7 @@ class Incoming:
         return self.blobs.write_url(_sent(run_id, n, key))
 
     def take(self, run_id: str, n: int, key: str, *, size_bytes: int, sha256: str) -> None:
-        """Put what an attempt has sent where it is to lie; `done` then lets the sent copy go.
+        """Put what an attempt has sent where it is to lie, once it was read; `done` then lets the sent copy go.
 
         What was taken before an answer was lost is taken already, and so is what an agent of an older Atelier has put
         there itself.
@@ -37,22 +37,22 @@ class Incoming:
         Raises
         ------
         RefusedInput
-            ``torn_upload``: it is not there whole.
+            ``torn_upload``: it is not there whole, or is something else.
         """
         sent = _sent(run_id, n, key)
         if self._has(sent, size_bytes):
+            if self.sha256(sent) != sha256:
+                self.blobs.delete(sent)
+                raise RefusedInput("torn_upload", "A file changed while it was sent.", hint="Send it again.")
             self.blobs.copy(sent, key)
             crash_point("service.take.copied")
         elif not self._has(key, size_bytes) or self.sha256(key) != sha256:
             raise RefusedInput("torn_upload", "A file was not stored whole.", hint="Send it again.")
 
-    def take_checked(self, run_id: str, n: int, key: str, *, size_bytes: int, sha256: str) -> None:
-        """The same for a key that others trust for its content: what was sent is read before it is taken."""
-        sent = _sent(run_id, n, key)
-        if self._has(sent, size_bytes) and self.sha256(sent) != sha256:
-            self.blobs.delete(sent)
-            raise RefusedInput("torn_upload", "A file changed while it was sent.", hint="Send it again.")
-        self.take(run_id, n, key, size_bytes=size_bytes, sha256=sha256)
+    def take_named(self, run_id: str, n: int, key: str, *, size_bytes: int, sha256: str) -> None:
+        """The same for a key that names its content: what lies there was read before it came there."""
+        if not self._has(key, size_bytes):
+            self.take(run_id, n, key, size_bytes=size_bytes, sha256=sha256)
 
     def has(self, run_id: str, n: int, key: str) -> bool:
         """Whether an attempt has sent something for a key that was not taken yet."""

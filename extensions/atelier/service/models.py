@@ -7,27 +7,39 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 from atelier.crash_points import crash_point
 from atelier.errors import NotFound, RefusedInput
+from atelier.quantities import format_bytes, utcnow
 from atelier.records import ModelFile, ModelVersion
+from atelier.service.fence import Fence
 from atelier.service.manager import checked_model_name
 from atelier.service.store import Store
+from atelier.settings import Limits
 from atelier.storage import BlobStore
 from atelier.storage.paths import checked_path, model_key, upload_key
 
 ARCHIVE_PART_BYTES = 1 << 20
+UNFINISHED_AGE = timedelta(days=2)
+"""Twice as long as an upload is kept."""
 
 
 @dataclass
 class ModelManager:
-    """Decides on models. A version's files never change; the same content from the same run is the same version."""
+    """Decides on models. A version's files never change; the same content from the same run is the same version.
+
+    A version is seen once all its files are there. One that a crash has left before that is finished by whoever
+    publishes it again, or goes when its uploads are gone.
+    """
 
     store: Store
     blobs: BlobStore
+    limits: Limits
+    _fence: Fence = field(default_factory=Fence, init=False)
 
     def publish(
         self, *, owner: str, project: str, name: str, run_id: str | None, card: dict[str, Any], files: list[ModelFile]
@@ -38,7 +50,7 @@ class ModelManager:
         ------
         RefusedInput
             ``bad_name``, ``bad_path``, ``no_files``, ``path_taken``, ``unknown_upload`` (names the file),
-            ``pickle_in_package``.
+            ``pickle_in_package``, ``too_large``.
         """
         checked_model_name(name)
         if not files:
@@ -48,23 +60,52 @@ class ModelManager:
             self._check_upload(owner, file)
         listing = [file.model_dump() for file in sorted(files, key=lambda file: file.path)]
         digest = hashlib.sha256(json.dumps([card, listing], sort_keys=True).encode()).hexdigest()
-        crash_point("service.model.before")
-        version, fresh = self.store.models.add(
-            owner=owner, project=project, name=name, run_id=run_id, digest=digest, card=card, files=listing
-        )
-        crash_point("service.model.rows")
-        try:
-            for file in files:
-                key = f"{model_key(owner, name, version)}/{file.path}"
-                if fresh or not self.blobs.exists(key):
-                    self.blobs.copy(upload_key(owner, file.sha256), key)
-                    crash_point("service.model.file")
-        except OSError:
-            if fresh:  # a version that lacks files must not be anybody's newest
-                self._forget(owner, name, version)
-            raise
+        with self._fence.hold(owner):
+            if run_id is not None:
+                made_bytes = self.store.models.total_bytes(run_id, besides=digest)
+                self.check_size(sum(file.size_bytes for file in files), made_bytes=made_bytes)
+            crash_point("service.model.before")
+            version, is_published = self.store.models.add(
+                owner=owner, project=project, name=name, run_id=run_id, digest=digest, card=card, files=listing
+            )
+            crash_point("service.model.rows")
+            if not is_published:
+                self._fill(owner, name, version, files)
         crash_point("service.model.after")
         return self.version(owner, name, version)
+
+    def check_size(self, size_bytes: int, *, made_bytes: int) -> None:
+        """Refuse (``too_large``) what is more than one run may make; it has made so much before."""
+        if made_bytes + size_bytes > self.limits.model_size:
+            size, most = format_bytes(size_bytes), format_bytes(self.limits.model_size)
+            left = format_bytes(max(0, self.limits.model_size - made_bytes))
+            raise RefusedInput(
+                "too_large",
+                f"The model has {size}; of the {most} of models that a run may make {left} are left.",
+                hint="Publish fewer or smaller ones, or ask the administrator to raise limits.model_size.",
+            )
+
+    def _fill(self, owner: str, name: str, version: int, files: list[ModelFile]) -> None:
+        """Copy a version's files into its folder, where another one may lie that a crash has left, and publish it."""
+        try:
+            self.blobs.delete(model_key(owner, name, version))
+            for file in files:
+                self.blobs.copy(upload_key(owner, file.sha256), f"{model_key(owner, name, version)}/{file.path}")
+                crash_point("service.model.file")
+        except OSError:
+            self._forget(owner, name, version)
+            raise
+        self.store.models.publish(owner, name, version)
+
+    def clear_unfinished(self) -> int:
+        """Remove versions whose publication was cut off and that nobody can finish: their uploads are gone."""
+        before, removed = utcnow() - UNFINISHED_AGE, 0
+        for found in self.store.models.unfinished(before):
+            with self._fence.hold(found[0]):
+                if found in self.store.models.unfinished(before):  # nobody has published it meanwhile
+                    self._forget(*found)
+                    removed += 1
+        return removed
 
     def _check_upload(self, owner: str, file: ModelFile) -> None:
         from atelier.exporters.package import refuse_pickle  # loads numpy
@@ -134,7 +175,8 @@ class ModelManager:
     def remove(self, owner: str, name: str, version: int) -> None:
         """Forget a version, its aliases and its files."""
         model = self.version(owner, name, version)
-        self._forget(owner, name, model.version)
+        with self._fence.hold(owner):
+            self._forget(owner, name, model.version)
 
     def _forget(self, owner: str, name: str, version: int) -> None:
         self.store.reserve.use(lambda: self.store.models.remove(owner, name, version))

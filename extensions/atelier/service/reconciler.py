@@ -183,6 +183,8 @@ class Reconciler:
     async def _launch(self, launch: Launch) -> bool:
         """Start an agent; whether others may be started, too: what the computer lacks just now, it lacks for all."""
         try:
+            await asyncio.to_thread(self.attempts.clear, *launch.key)
+            crash_point("service.launch.cleared")
             await asyncio.to_thread(self.store.runs.launched, *launch.key)
             crash_point("service.launch.counted")
             await self.backend.start(launch)

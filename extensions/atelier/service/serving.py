@@ -29,6 +29,7 @@ from atelier.records import FINAL_STATES
 from atelier.service.app import create_app
 from atelier.service.attempts import AttemptManager
 from atelier.service.backends import LocalBackend
+from atelier.service.backups.restoring import refuse_unfinished
 from atelier.service.callers import HubIdentities, Identities, KnownCallers, LocalIdentities
 from atelier.service.connections import ImpatientConnection
 from atelier.service.feed import Feed
@@ -122,6 +123,7 @@ def server_of(service: Service) -> uvicorn.Server:
 def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     """All parts of a service over a home; opens the store and brings its schema up to date."""
     home = plan.home
+    refuse_unfinished(home)
     settings = load_settings(home / "atelier.yaml")
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
     url = settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}"
@@ -129,14 +131,14 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = LiveCatalog(settings, home)
     scratch = make_private(home / "run" / "uploads")
-    feed, streams, models = Feed(store), Streams(store, blobs, scratch), ModelManager(store, blobs)
+    feed, streams, models = Feed(store), Streams(store, blobs, scratch), ModelManager(store, blobs, settings.limits)
     runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes, scratch)
     attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
     reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
     expiry = Expiry(store, blobs, runs, settings.retention, feed.touch)
     sweeper = Sweeper(store, blobs, home / "run" / "orphans.json")
-    house = Housekeeper(store, blobs, runs, expiry, sweeper, home / "envs" / "layers")
+    house = Housekeeper(store, blobs, runs, expiry, sweeper, models, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)
 

@@ -14,7 +14,7 @@ from atelier.records import Attempt, Run
 from atelier.service.chunks import MOST_BYTES, Chunks, StreamKey
 from atelier.service.scratch import scratch_file
 from atelier.service.store import Store, parse_points
-from atelier.service.store.streams import Point
+from atelier.service.store.streams import STREAMS, Point
 from atelier.storage import BlobStore
 
 LONGEST_LINE_BYTES = 4 << 20
@@ -56,13 +56,18 @@ class Streams:
                 self.chunks.merge(key, after)
             return after, points
 
+    def forget(self, run_id: str, n: int) -> None:
+        """Look anew at where the pieces of an attempt's streams lie."""
+        for stream in STREAMS:
+            self.chunks.forget(StreamKey(run_id, n, stream))
+
     def read(self, run_id: str, n: int, stream: str, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes of a stream from ``offset`` on."""
         return b"".join(self.chunks.pieces(StreamKey(run_id, n, stream), offset, limit))
 
     def compose(self, run_id: str, n: int) -> None:
         """Make each stream of an ended attempt one object; called again it changes nothing."""
-        for stream in ("log", "metrics"):
+        for stream in STREAMS:
             key = StreamKey(run_id, n, stream)
             with self.chunks.guard(key):
                 size = self.store.streams.size(run_id, n, stream)

@@ -55,11 +55,6 @@ class FilesystemBlobs(BlobStore):
             raise FileNotFoundError(key)
         return status
 
-    def stamp(self, key: str) -> tuple[int, int]:
-        """Size in bytes and time in ns of ``key``, which tell whether it was replaced."""
-        status = self._status(key)
-        return status.st_size, status.st_mtime_ns
-
     def exists(self, key: str) -> bool:
         try:
             self._status(key)

@@ -58,13 +58,25 @@ class RunPaths:
     def result(self, n: int) -> str:
         return f"{self.attempt(n)}/result.json"
 
-    def artifact(self, n: int, path: str) -> str:
-        """Below an attempt's own folder: what one attempt has left neither tears nor bars what a later one leaves."""
-        return f"{self.root}/artifacts/{n}/{checked_path(path)}"
+    def artifact(self, n: int, path: str, *, sha256: str) -> str:
+        """Below an attempt's own folder, and by content: what is left anew tears nothing that was left before."""
+        return f"{self.content(n, sha256)}/{checked_path(path)}"
+
+    def artifacts(self, n: int) -> str:
+        return f"{self.root}/artifacts/{n}"
+
+    def content(self, n: int, sha256: str) -> str:
+        """Where all artifacts of an attempt lie that have one content."""
+        return f"{self.artifacts(n)}/{sha256}"
+
+    @property
+    def checkpoints(self) -> str:
+        """The folders of all publications, each of which begins with the number of its attempt."""
+        return f"{self.root}/checkpoints"
 
     def checkpoint(self, n: int, step: int, *, copy: int) -> str:
         """A publication's own folder: a later one that is cut off at the same step can't tear what this one holds."""
-        return f"{self.root}/checkpoints/{n}-step-{step:010d}{'' if copy == 1 else f'-{copy}'}"
+        return f"{self.checkpoints}/{n}-step-{step:010d}{'' if copy == 1 else f'-{copy}'}"
 
 
 def owner_key(owner: str) -> str:

@@ -185,10 +185,13 @@ def told_files(home: Snapshot) -> Iterator[File]:
         for file in row.files:
             yield File(f"{folder}/{file['path']}", file["size_bytes"], file["sha256"])
     for row in home.tables["models"]:
-        for file in row.files:
-            yield File(
-                f"{model_key(row.owner, row.name, row.version)}/{file['path']}", file["size_bytes"], file["sha256"]
-            )
+        if row.published:
+            yield from _files_of_model(row)
+
+
+def _files_of_model(row: Row[Any]) -> Iterator[File]:
+    folder = model_key(row.owner, row.name, row.version)
+    return (File(f"{folder}/{file['path']}", file["size_bytes"], file["sha256"]) for file in row.files)
 
 
 def code_is_kept(home: Snapshot) -> Iterator[str]:
@@ -236,6 +239,7 @@ def reasons_are_told(home: Snapshot) -> Iterator[str]:
 def blobs_have_owners(home: Snapshot) -> Iterator[str]:
     """No blob is there that no row tells of."""
     owned = {file.key for file in told_files(home)}
+    owned |= {file.key for row in home.tables["models"] for file in _files_of_model(row)}
     going_on = {home.paths(row.id).root for row in home.tables["removed_runs"] if row.swept_at is None}
     for run in home.runs:
         paths = home.paths(run.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -27,7 +28,16 @@ FILES = [
 def publish(
     store: Store, owner: str = "ann#1", *, name: str = "digits", digest: str = "1", run_id: str | None = None
 ) -> tuple[int, bool]:
-    """Add a version of a model."""
+    """Add and publish a version of a model; its number, and whether it was new."""
+    version, is_published = add(store, owner, name=name, digest=digest, run_id=run_id)
+    store.models.publish(owner, name, version)
+    return version, not is_published
+
+
+def add(
+    store: Store, owner: str = "ann#1", *, name: str = "digits", digest: str = "1", run_id: str | None = None
+) -> tuple[int, bool]:
+    """Add a version of a model; its number, and whether it is published."""
     return store.models.add(
         owner=owner, project=owner, name=name, run_id=run_id, digest=digest, card={"digest": digest}, files=FILES
     )
@@ -79,15 +89,21 @@ class FilesSuite:
         second = claimed(store)
         store.runs.started(second.run_id, second.n, None)
 
-        def add(path: str) -> list[tuple[int, str]]:
+        def add(path: str, sha256: str = "0" * 64) -> list[tuple[int, str]]:
             store.artifacts.check_place(claim.run_id, 2, path)
-            gone = store.artifacts.add(claim.run_id, artifact(path, attempt=2))
+            new = artifact(path, attempt=2).model_copy(update={"sha256": sha256})
+            gone = store.artifacts.add(claim.run_id, new)
             return sorted((old.attempt, old.path) for old in gone)
 
         assert add("out/model.pt") == [(1, "out")]
         assert add("plots/a%c") == [(1, "plots/a%c/1"), (1, "plots/a%c/2/3")]
         assert add("same") == [(1, "same")]
         assert add("same") == [], "the bytes of what was noted again are its own"
+        assert add("same", "1" * 64) == [(2, "same")], "other bytes lie elsewhere"
+        assert add("same") == [(2, "same")]
+        assert store.artifacts.has_content(claim.run_id, 2, "0" * 64)
+        assert not store.artifacts.has_content(claim.run_id, 2, "1" * 64)
+        assert [store.artifacts.has_any(claim.run_id, n) for n in (1, 2, 3)] == [True, True, False]
         found = [(each.attempt, each.path) for each in store.artifacts.of_run(claim.run_id)]
         assert sorted(found) == sorted(
             [(1, path) for path in kept] + [(2, "out/model.pt"), (2, "plots/a%c"), (2, "same")]
@@ -189,6 +205,27 @@ class FilesSuite:
         assert publish(store, run_id=run_id) == (1, False)
         assert publish(store) == (2, True)
         assert publish(store) == (2, False)
+
+    def test_a_version_is_seen_once_it_is_published(self, store: Store) -> None:
+        run_id = running(store).run_id
+        publish(store, run_id=run_id)
+        for _ in range(2):
+            assert add(store, digest="2", run_id=run_id) == (2, False)
+        assert add(store, name="words", run_id=run_id) == (1, False)
+        assert [one.version for one in store.models.versions("ann#1", "digits")] == [1]
+        assert [(one.name, one.version) for one in store.models.names("ann#1")] == [("digits", 1)]
+        assert [(one.name, one.version) for one in store.models.of_run("ann#1", run_id)] == [("digits", 1)]
+        with pytest.raises(NotFound):
+            store.models.versions("ann#1", "words")
+        begun = [("ann#1", "digits", 2), ("ann#1", "words", 1)]
+        assert sorted(store.models.unfinished(utcnow() + timedelta(seconds=9))) == begun
+        assert store.models.unfinished(utcnow() - timedelta(seconds=9)) == []
+        store.models.publish("ann#1", "digits", 2)
+        store.models.publish("ann#1", "digits", 9)
+        assert add(store, digest="2", run_id=run_id) == (2, True)
+        assert [one.version for one in store.models.versions("ann#1", "digits")] == [2, 1]
+        assert store.models.total_bytes(run_id, besides="") == 30
+        assert store.models.total_bytes(run_id, besides="1") == 10
 
     def test_versions_made_at_once_are_all_kept(self, store: Store) -> None:
         with ThreadPoolExecutor(6) as pool:

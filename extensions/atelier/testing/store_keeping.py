@@ -116,7 +116,7 @@ class KeepingSuite:
         store.artifacts.add_checkpoint(claim.run_id, 1, 7, files, copy=2)
         owns = store.owning.of_runs([claim.run_id, done, bare, "r-aaaaaaaaaa"])
         assert set(owns) == {claim.run_id, done, bare}
-        assert owns[claim.run_id].artifacts == {paths.artifact(1, "plots/a b.png")}
+        assert owns[claim.run_id].artifacts == {paths.artifact(1, "plots/a b.png", sha256="0" * 64)}
         assert owns[claim.run_id].checkpoints == {f"{paths.checkpoint(1, 7, copy=2)}/state.pt"}
         assert [(one.attempts, one.live, one.is_stored) for one in (owns[claim.run_id], owns[done], owns[bare])] == [
             ({1}, 1, False),

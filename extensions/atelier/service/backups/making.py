@@ -1,7 +1,8 @@
 """Makes a backup of a home while its service works and runs are written.
 
-The database is copied as it is at one moment, then the blobs that this copy tells of are taken. One that has gone or
-was replaced in between is told of by no later copy: another one is made, and only what is new is taken for it.
+The database is copied as it is at one moment, then the blobs that this copy tells of are taken. What may go at any
+moment is opened first, which keeps it. One that has gone in between nevertheless is told of by no later copy: another
+one is made, and only what is new is taken for it; of the last one what went is taken out.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 from atelier.errors import Conflict, NotFound, RefusedInput
 from atelier.quantities import utcnow
 from atelier.service.backups import places as at
 from atelier.service.backups.objects import MANIFEST, PIECE_BYTES, Content, Manifest, Objects
 from atelier.service.backups.places import Places
-from atelier.service.backups.settling import Settled, settle
+from atelier.service.backups.restoring import refuse_unfinished
+from atelier.service.backups.settling import leave_out
 from atelier.service.backups.wanted import Wanted, WantedStream, wanted
 from atelier.service.chunks import Chunks
 from atelier.service.store.copying import copy_sqlite
 from atelier.service.store.database import Database
+from atelier.service.store.schema import runs
 from atelier.storage import BlobStore, FilesystemBlobs
 
 MOST_COPIES = 6
+MOST_HELD = 300
+"""Files that are open at once; a process has 1024 where nobody has said more."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,13 @@ def back_up(home: Path, folder: Path) -> Made:
     ------
     Conflict
         ``database_elsewhere``: the database is no SQLite file. ``backup_running``: another one is made there.
+        ``restore_unfinished``: the home is half restored.
     NotFound
         ``nothing_to_back_up``: the home has no database.
     RefusedInput
         ``bad_place``: within the home, or a folder with something else in it.
     """
+    refuse_unfinished(home)
     places = Places.of(home)
     if not places.database.is_file():
         raise NotFound("nothing_to_back_up", f"There is no database {places.database}.", hint="Set ATELIER_HOME.")
@@ -96,6 +104,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _told_by(copy: Path) -> Iterator[list[Wanted | WantedStream]]:
+    """What a copied database tells of."""
+    database = Database(f"sqlite:///{copy}")
+    try:
+        yield list(wanted(database))
+    finally:
+        database.close()
+
+
 @dataclass
 class _Making:
     """One backup as it is made. ``known`` is what the one before has, ``taken`` what this one has so far."""
@@ -107,7 +125,7 @@ class _Making:
     blobs: BlobStore = field(init=False)
     files: dict[str, Content] = field(default_factory=dict)
     taken: dict[str, Content] = field(default_factory=dict)
-    settled: list[Settled] = field(default_factory=list)
+    held: dict[str, BinaryIO] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.objects, self.blobs = Objects(self.folder), self.places.open_blobs()
@@ -130,22 +148,48 @@ class _Making:
 
     def _take_all(self) -> list[str]:
         """Take the database and its blobs; the blobs that two copies, one after the other, told of and nobody has."""
-        copy, lacked = self.scratch / "atelier.sqlite", None
+        copy, lacked = self.scratch / "atelier.sqlite", set[Wanted | WantedStream]()
         for _ in range(MOST_COPIES):
             copy_sqlite(self.places.database, copy)
-            self.files, self.settled = {}, []
-            database = Database(f"sqlite:///{copy}")
-            try:
-                missing = [each for each in wanted(database) if not self._take(each)]
-                settle(database, self.settled)
-            finally:
-                database.close()
-            lasting, lacked = [each for each in missing if lacked and each in lacked], missing
-            if len(lasting) == len(missing):
+            missing = self._take_told(copy)
+            if lacked.issuperset(missing):
                 break
+            lacked = set(missing)
+        else:
+            missing = self._leave_out(copy, missing)
         copy_sqlite(copy, self.scratch / "whole.sqlite")
-        self.files[at.DATABASE] = self.objects.link(self.scratch, ["whole.sqlite"])
-        return [each.key if isinstance(each, Wanted) else each.target for each in missing]
+        with (self.scratch / "whole.sqlite").open("rb") as whole:
+            self.files[at.DATABASE] = self.objects.link(whole)
+        return [each.key for each in missing]
+
+    def _take_told(self, copy: Path) -> list[Wanted | WantedStream]:
+        """Take the blobs that a copy tells of; those that are not there."""
+        self.files = {}
+        with _told_by(copy) as told, contextlib.ExitStack() as held:
+            passing = [each.key for each in told if isinstance(each, Wanted) and each.is_passing]
+            self.held = {}
+            if isinstance(self.blobs, FilesystemBlobs):
+                for key in passing[:MOST_HELD]:
+                    with contextlib.suppress(FileNotFoundError):
+                        self.held[key] = held.enter_context(self.blobs.open(key))
+            return [each for each in told if not self._take(each)]
+
+    def _leave_out(self, copy: Path, missing: list[Wanted | WantedStream]) -> list[Wanted | WantedStream]:
+        """Take out of a copy what went while its blobs were taken; what is missing nevertheless."""
+        newer = self.scratch / "newer.sqlite"
+        copy_sqlite(self.places.database, newer)
+        with _told_by(newer) as told:
+            still = {each.row if each.row.table is runs else each.key for each in told}
+        database = Database(f"sqlite:///{copy}")
+        try:
+            gone = {each.row for each in missing if (each.row if each.row.table is runs else each.key) not in still}
+            leave_out(database, gone)
+        finally:
+            database.close()
+        with _told_by(copy) as told:
+            kept = {f"{at.BLOBS}/{each.key}" for each in told}
+        self.files = {path: content for path, content in self.files.items() if path in kept}
+        return [each for each in missing if f"{at.BLOBS}/{each.key}" in kept]
 
     def _take(self, each: Wanted | WantedStream) -> bool:
         """Take a blob; False when it is needed and not there as it is told."""
@@ -162,9 +206,7 @@ class _Making:
         except FileNotFoundError:
             return not each.is_needed
         if each.sha256 not in {None, content.sha256}:
-            if each.artifact is None:
-                return not each.is_needed
-            self.settled.append(Settled(each.key.split("/")[1], each.artifact, content))
+            return not each.is_needed
         self.files[path] = content
         return True
 
@@ -174,8 +216,11 @@ class _Making:
             with self.blobs.open(key) as stream:
                 return self.objects.put(iter(lambda: stream.read(PIECE_BYTES), b""))
         known = self.taken.get(key) or self.known.get(f"{at.BLOBS}/{key}")
-        if known is None or self.blobs.stamp(key) != (known.size_bytes, known.mtime_ns) or not self.objects.has(known):
-            known = self.objects.link(self.blobs.root, key.split("/"))
+        with self.held.pop(key, None) or self.blobs.open(key) as reader:
+            now = os.fstat(reader.fileno())
+            is_same = known is not None and (known.size_bytes, known.mtime_ns) == (now.st_size, now.st_mtime_ns)
+            if known is None or not is_same or not self.objects.has(known):
+                known = self.objects.link(reader)
         self.taken[key] = known
         return known
 
@@ -197,7 +242,8 @@ class _Making:
         home = self.places.home
         with contextlib.suppress(FileNotFoundError):
             copy_sqlite(home / at.HUB_DATABASE, self.scratch / "hub.sqlite")
-            self.files[at.HUB_DATABASE] = self.objects.link(self.scratch, ["hub.sqlite"])
+            with (self.scratch / "hub.sqlite").open("rb") as hub:
+                self.files[at.HUB_DATABASE] = self.objects.link(hub)
         kept = [home / name for name in at.PLAIN_FILES]
         secret = sorted((home / at.SECRETS).iterdir()) if (home / at.SECRETS).is_dir() else []
         for path in [*kept, *secret]:

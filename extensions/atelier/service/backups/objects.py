@@ -12,13 +12,12 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from atelier.errors import RefusedInput
-from atelier.local.below import held_folder, open_file
 from atelier.local.durable import put_in_place
 
 MANIFEST = "MANIFEST.json"
@@ -96,30 +95,19 @@ class Objects:
         except FileNotFoundError:
             return False
 
-    def link(self, root: Path, names: Sequence[str]) -> Content:
-        """Keep a file that is only ever replaced, never written into; a copy where the file system links nothing.
-
-        ``names`` lead to it below the root, and no link is followed.
-
-        Raises
-        ------
-        FileNotFoundError
-            It is not there, or is no plain file.
-        """
-        *above, name = names
-        with _no_folder(), held_folder(root, above) as folder, open_file(folder, name) as reader:
-            status = os.fstat(reader.fileno())
-            part = self._part()
-            try:
-                # With a folder given, Python asks the kernel to follow the link to the open file.
-                os.link(f"/proc/self/fd/{reader.fileno()}", part, src_dir_fd=folder, follow_symlinks=True)
-            except OSError:  # another file system, too many links, or it was removed meanwhile
-                return self.put(_pieces(reader), mtime_ns=status.st_mtime_ns)
-            try:
-                digest = _digest_of(_pieces(reader))
-                self._name(part, digest)
-            finally:
-                part.unlink(missing_ok=True)
+    def link(self, reader: BinaryIO) -> Content:
+        """Keep an open file that is only ever replaced, never written into; a copy where it can't be linked."""
+        status, part = os.fstat(reader.fileno()), self._part()
+        try:
+            # With a folder given, whose path counts for nothing, Python asks the kernel to follow the link to the file.
+            os.link(f"/proc/self/fd/{reader.fileno()}", part, src_dir_fd=reader.fileno(), follow_symlinks=True)
+        except OSError:  # another file system, too many links, or it was removed meanwhile
+            return self.put(_pieces(reader), mtime_ns=status.st_mtime_ns)
+        try:
+            digest = _digest_of(_pieces(reader))
+            self._name(part, digest)
+        finally:
+            part.unlink(missing_ok=True)
         return Content(digest, status.st_size, status.st_mtime_ns)
 
     def put(self, pieces: Iterable[bytes], *, mtime_ns: int | None = None) -> Content:
@@ -171,14 +159,6 @@ def _digest_of(pieces: Iterable[bytes]) -> str:
     for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _no_folder() -> Iterator[None]:
-    try:
-        yield
-    except NotADirectoryError as problem:
-        raise FileNotFoundError(str(problem)) from problem
 
 
 def sha256_of(path: Path) -> str:

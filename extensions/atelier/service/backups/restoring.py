@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atelier.errors import Conflict, RefusedInput
+from atelier.local.durable import sync_folder
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason
 from atelier.service.backups import places as at
@@ -20,6 +21,7 @@ from atelier.service.store import Outcome, Store
 from atelier.storage import BlobStore, FilesystemBlobs
 
 STAGED = ".restoring"
+UNFINISHED = ".restore-unfinished"
 _LOCKS = ("service.lock", "up.lock")
 
 
@@ -28,7 +30,7 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
 
     Runs that lived when the backup was made are lost, and say so, or wait for their next attempt; those that waited
     wait again. One whose agent has its folder in this home is left to the home's service. A restore that was cut off is
-    done again, with ``replace``.
+    done again, with ``replace``: until then no service begins.
 
     Parameters
     ----------
@@ -60,8 +62,18 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
         _lay_out(manifest, objects, home / STAGED, blobs)
         _end_what_is_not_here(home, manifest.made_at)
         aside = home / f"before-restore-{utcnow():%Y%m%dT%H%M%S}"
-        _put_in_place(places, aside, replace=replace)
+        _put_in_place(places, aside, blobs, replace=replace)
     return manifest, aside if aside.exists() else None
+
+
+def refuse_unfinished(home: Path) -> None:
+    """Refuse (``restore_unfinished``) a home in which a restore was cut off while it put things in their places."""
+    if (home / UNFINISHED).exists():
+        raise Conflict(
+            "restore_unfinished",
+            f"A restore of {home} was cut off: what is there is half of a backup.",
+            hint="Do it again: 'atelier restore FOLDER --replace'.",
+        )
 
 
 @contextlib.contextmanager
@@ -111,12 +123,14 @@ def _lay_out(manifest: Manifest, objects: Objects, staged: Path, blobs: BlobStor
     """Make all files beside their places; what is cut off here has changed nothing."""
     shutil.rmtree(staged, ignore_errors=True)
     (staged / at.BLOBS).mkdir(mode=0o700, parents=True)
+    if blobs is not None:
+        blobs.delete(STAGED)
     for path, content in manifest.files.items():
         source, key = objects.path(content.sha256), path.removeprefix(f"{at.BLOBS}/")
         if key == path:
             _copy(source, staged / path)
         elif blobs is not None:
-            blobs.put_file(key, source)
+            blobs.put_file(f"{STAGED}/{key}", source)
         else:
             _link(source, staged / path)
     os.sync()
@@ -137,9 +151,14 @@ def _end_what_is_not_here(home: Path, made_at: str) -> None:
         store.close()
 
 
-def _put_in_place(places: Places, aside: Path, *, replace: bool) -> None:
-    """Move what was laid out to its place, the database last: without it nothing starts over what is half there."""
+def _put_in_place(places: Places, aside: Path, blobs: BlobStore | None, *, replace: bool) -> None:
+    """Move what was laid out to its place; while it is noted that this goes on no service begins."""
     home, staged = places.home, places.home / STAGED
+    (home / UNFINISHED).touch(mode=0o600)
+    sync_folder(home)
+    if blobs is not None and _exchange(blobs, aside.name):
+        aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (aside / "blobs.txt").write_text(f"The blobs lie in {places.blobs_url.rstrip('/')}/{aside.name}.\n")
     parts = {name: home / name for name in (at.BLOBS, at.SECRETS, *at.PLAIN_FILES, at.HUB_DATABASE)}
     for name, target in {**parts, at.DATABASE: places.database}.items():
         if replace or (staged / name).exists():
@@ -148,6 +167,24 @@ def _put_in_place(places: Places, aside: Path, *, replace: bool) -> None:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.replace(staged / name, target)
     shutil.rmtree(staged)
+    os.sync()
+    (home / UNFINISHED).unlink()
+
+
+def _exchange(blobs: BlobStore, aside: str) -> bool:
+    """Copy aside what another store than the home's own has, then what was laid out to its place; was there something?
+
+    What it has may be newer than the backup, and nothing of it may be taken for what the backup's runs have left.
+    """
+    old = [key for kind in ("runs", "models") for key in blobs.keys(kind)]
+    for key in old:
+        blobs.copy(key, f"{aside}/{key}")
+    for kind in ("runs", "models"):
+        blobs.delete(kind)
+    for key in blobs.keys(STAGED):
+        blobs.copy(key, key.removeprefix(f"{STAGED}/"))
+    blobs.delete(STAGED)
+    return bool(old)
 
 
 def _move_aside(target: Path, aside: Path, home: Path) -> None:

@@ -1,30 +1,26 @@
-"""Makes the rows of a copied database true of the files that were taken for it."""
+"""Takes out of a copied database what went while its blobs were taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import and_, delete
 
-from atelier.service.backups.objects import Content
+from atelier.service.backups.wanted import Row
 from atelier.service.store.database import Database
-from atelier.service.store.schema import artifacts
+from atelier.service.store.schema import aliases, leases, models, runs, submissions
 
 
-@dataclass(frozen=True)
-class Settled:
-    """An artifact that its attempt had written anew and not told of yet when the database was copied."""
-
-    run_id: str
-    path: str
-    content: Content
-
-
-def settle(database: Database, found: Iterable[Settled]) -> None:
-    """Let the rows tell of what was taken: an attempt that lived at that moment tells of nothing any more."""
+def leave_out(database: Database, gone: Iterable[Row]) -> None:
+    """Let a copy tell of nothing that the platform has removed, or replaced, since: with a run goes all that it has."""
     with database.write() as connection:
-        for each in found:
-            this = (artifacts.c.run_id == each.run_id) & (artifacts.c.path == each.path)
-            values = {"sha256": each.content.sha256, "size_bytes": each.content.size_bytes}
-            connection.execute(update(artifacts).where(this).values(**values))
+        for row in gone:
+            these = (row.table.c[column] == value for column, value in row.key)
+            connection.execute(delete(row.table).where(and_(*these)))
+            if row.table is models:
+                its = (aliases.c[column] == value for column, value in row.key)
+                connection.execute(delete(aliases).where(and_(*its)))
+            elif row.table is runs:
+                ((_, run_id),) = row.key
+                connection.execute(delete(submissions).where(submissions.c.run_id == run_id))
+                connection.execute(delete(leases).where(leases.c.holder.startswith(f"{run_id}/")))

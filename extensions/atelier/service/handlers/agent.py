@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from atelier.errors import RefusedInput
-from atelier.records import Environment, ModelFile, ModelVersion, Progress, Real, Whole
+from atelier.records import MOST_FILE_BYTES, Environment, ModelFile, ModelVersion, Progress, Real, Whole
 from atelier.service.attempts import FileReport, FinishReport
 from atelier.service.boundary import FromAgent, RanS
 from atelier.service.chunks import MOST_BYTES
@@ -123,12 +123,15 @@ def keep(body: FileReport, service: Parts, agent: Agent) -> dict[str, Any]:
 def place_checkpoint(
     step: Step,
     path: str,
+    *,
     service: Parts,
     agent: Agent,
     copy_number: Annotated[int, Query(ge=1, lt=2**31)] = 1,
+    size_bytes: Annotated[int, Query(ge=0, le=MOST_FILE_BYTES)] = 0,
 ) -> dict[str, str]:
-    """Where a checkpoint's file goes."""
-    return {"url": service.attempts.place_checkpoint(agent, step, path, copy=copy_number)}
+    """Where a checkpoint's file goes; ``size_bytes`` are those of the whole checkpoint."""
+    url = service.attempts.place_checkpoint(agent, step, path, copy=copy_number, size_bytes=size_bytes)
+    return {"url": url}
 
 
 @router.post("/checkpoints")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import BinaryIO
 from urllib.parse import quote
 
 from fastapi import Request
@@ -35,11 +36,12 @@ def send_blob(
     status = 200
     if (start, end) != (0, size):
         status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{size}"
-    return StreamingResponse(_parts(blobs, key, start, end), status_code=status, headers=headers, media_type=media)
+    stream = blobs.open(key)  # before anything is promised: it may go at any time
+    return StreamingResponse(_parts(stream, start, end), status_code=status, headers=headers, media_type=media)
 
 
-def _parts(blobs: BlobStore, key: str, start: int, end: int) -> Iterator[bytes]:
-    with blobs.open(key) as stream:
+def _parts(stream: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with stream:
         stream.seek(start)
         while start < end and (part := stream.read(min(PART_BYTES, end - start))):
             start += len(part)

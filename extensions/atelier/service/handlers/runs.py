@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, model_validator
 
 from atelier.errors import NotFound, RefusedInput
-from atelier.records import RUN_ID, Page, Record, Run, RunSpec, RunState, Source, Whole
+from atelier.records import RUN_ID, Artifact, Page, Record, Run, RunSpec, RunState, Source, Whole
 from atelier.service.attempts import artifact_key
 from atelier.service.boundary import FromUser
 from atelier.service.description import sends
@@ -205,7 +205,14 @@ def read_artifact(run_id: str, path: str, request: Request, service: Parts, user
     """One artifact's bytes."""
     run = service.runs.resolve(user.owner, run_id)
     artifact = service.store.artifacts.get(run.id, path)
-    key = artifact_key(run.id, artifact.attempt, artifact)
+    try:
+        return _send_artifact(artifact, run.id, request, service)
+    except FileNotFoundError:  # it was left anew since the row was read
+        return _send_artifact(service.store.artifacts.get(run.id, path), run.id, request, service)
+
+
+def _send_artifact(artifact: Artifact, run_id: str, request: Request, service: Parts) -> StreamingResponse:
+    key = artifact_key(run_id, artifact.attempt, artifact)
     return send_blob(request, service.blobs, key, artifact.path.rsplit("/", 1)[-1])
 
 

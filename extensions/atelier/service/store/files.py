@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, UnaryExpression, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, UnaryExpression, and_, delete, func, insert, select, update
 
 from atelier.errors import NotFound, RefusedInput
 from atelier.quantities import utcnow
@@ -42,10 +42,11 @@ class ArtifactStore:
         self._db = database
 
     def add(self, run_id: str, artifact: Artifact) -> list[Artifact]:
-        """Note an artifact of a live attempt; those of earlier attempts that are the run's no more, for them to go.
+        """Note an artifact of a live attempt; those that are the run's no more, for their bytes to go.
 
-        One of the same path is replaced, and so is what an earlier attempt left where the path has a folder, or below
-        the path. What the code has saved stays ``saved`` when the same file is found in its working directory.
+        One of the same path is replaced, whose bytes stay where they are the same, and so is what an earlier attempt
+        left where the path has a folder, or below the path. What the code has saved stays ``saved`` when the same file
+        is found in its working directory.
         """
         with self._db.write() as connection:
             live_pair(connection, run_id, artifact.attempt)
@@ -54,12 +55,30 @@ class ArtifactStore:
             saved = select(artifacts.c.path).where(this, same, artifacts.c.kind == "saved")
             if artifact.kind == "written" and connection.execute(saved).first() is not None:
                 return []
-            earlier = [old for old in _in_the_way(connection, run_id, artifact.path) if old.attempt < artifact.attempt]
-            gone = [artifact.path, *(old.path for old in earlier)]
-            connection.execute(delete(artifacts).where(artifacts.c.run_id == run_id, artifacts.c.path.in_(gone)))
+            near = _in_the_way(connection, run_id, artifact.path)
+            gone = [old for old in near if old.path == artifact.path or old.attempt < artifact.attempt]
+            these = artifacts.c.path.in_([old.path for old in gone])
+            connection.execute(delete(artifacts).where(artifacts.c.run_id == run_id, these))
             connection.execute(insert(artifacts).values(run_id=run_id, **artifact.model_dump()))
             connection.execute(update(runs).where(runs.c.id == run_id).values(change=next_change(connection)))
-        return [old for old in earlier if old.kind != "notebook"]
+        kept = (artifact.attempt, artifact.path, artifact.sha256)
+        return [old for old in gone if (old.attempt, old.path, old.sha256) != kept]
+
+    def has_any(self, run_id: str, n: int) -> bool:
+        """Whether an attempt has left an artifact or a checkpoint that the run still has."""
+        with self._db.read() as connection:
+            return any(
+                connection.execute(
+                    select(table.c.run_id).where(table.c.run_id == run_id, table.c.attempt == n).limit(1)
+                ).first()
+                for table in (artifacts, checkpoints)
+            )
+
+    def has_content(self, run_id: str, n: int, sha256: str) -> bool:
+        """Whether an attempt has left an artifact of that content."""
+        these = (artifacts.c.run_id == run_id) & (artifacts.c.attempt == n) & (artifacts.c.sha256 == sha256)
+        with self._db.read() as connection:
+            return connection.execute(select(artifacts.c.path).where(these).limit(1)).first() is not None
 
     def check_place(self, run_id: str, n: int, path: str) -> None:
         """Whether an attempt's own files leave room for one of that path.
@@ -159,28 +178,47 @@ class ModelStore:
 
     def add(self, *, owner: str, project: str, name: str, run_id: str | None, digest: str, card: dict[str, Any],
             files: list[dict[str, Any]]) -> tuple[int, bool]:  # fmt: skip
-        """The version of a package, and whether it is new: the same content from the same run is the same version.
+        """The version of a package, and whether it is published: the same content from the same run is the same one.
 
-        Versions count up by owner and name; the number of a removed one is never given again.
+        A new one is nobody's until `publish`. Versions count up by owner and name; the number of a removed one is never
+        given again.
         """
         with self._db.write() as connection:
             mine = (models.c.owner == owner) & (models.c.name == name)
             same = mine & (models.c.digest == digest) & (models.c.run_id.is_not_distinct_from(run_id))
-            known = connection.execute(select(models.c.version).where(same)).scalar()
+            known = connection.execute(select(models.c.version, models.c.published).where(same)).first()
             if known is not None:
-                return int(known), False
+                return int(known.version), bool(known.published)
             version = _next_version(connection, owner, name)
             row = {"owner": owner, "project": project, "name": name, "version": version, "run_id": run_id}
             size = sum(int(file["size_bytes"]) for file in files)
             kept = {"digest": digest, "card": card, "files": files, "size_bytes": size, "created_at": utcnow()}
             connection.execute(insert(models).values(**row, **kept))
-            return version, True
+            return version, False
+
+    def publish(self, owner: str, name: str, version: int) -> None:
+        """Let a version be seen: its files are there. Nothing happens when it is published, or was removed."""
+        with self._db.write() as connection:
+            connection.execute(update(models).where(_version(owner, name, version)).values(published=True))
+
+    def unfinished(self, before: datetime) -> list[tuple[str, str, int]]:
+        """Owner, name and number of the versions that were begun before that and are not published."""
+        query = select(models.c.owner, models.c.name, models.c.version)
+        with self._db.read() as connection:
+            rows = connection.execute(query.where(~models.c.published, models.c.created_at < before))
+            return [(row.owner, row.name, row.version) for row in rows]
+
+    def total_bytes(self, run_id: str, besides: str) -> int:
+        """Bytes of all versions that a run has made, but for the one of the digest ``besides``."""
+        query = select(func.sum(models.c.size_bytes)).where(models.c.run_id == run_id, models.c.digest != besides)
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar() or 0)
 
     def names(self, owner: str) -> list[ModelVersion]:
         """The newest version of each of an owner's models, by name."""
         newest = (
             select(models.c.name, func.max(models.c.version).label("version"))
-            .where(models.c.owner == owner)
+            .where(models.c.owner == owner, models.c.published)
             .group_by(models.c.name)
         ).subquery()
         query = select(models).join(
@@ -199,7 +237,7 @@ class ModelStore:
         NotFound
             ``unknown_model``.
         """
-        mine = (models.c.owner == owner) & (models.c.name == name)
+        mine = (models.c.owner == owner) & (models.c.name == name) & models.c.published
         with self._db.read() as connection:
             rows = connection.execute(select(models).where(mine).order_by(models.c.version.desc())).all()
             if not rows:
@@ -208,7 +246,7 @@ class ModelStore:
 
     def of_run(self, owner: str, run_id: str) -> list[ModelVersion]:
         """The versions that a run has made, by name and newest first."""
-        mine = (models.c.owner == owner) & (models.c.run_id == run_id)
+        mine = (models.c.owner == owner) & (models.c.run_id == run_id) & models.c.published
         with self._db.read() as connection:
             query = select(models).where(mine).order_by(models.c.name, models.c.version.desc())
             rows = connection.execute(query).all()
@@ -226,8 +264,11 @@ class ModelStore:
         """Forget a version and the aliases that point to it."""
         with self._db.write() as connection:
             for table in (models, aliases):
-                this = (table.c.owner == owner) & (table.c.name == name) & (table.c.version == version)
-                connection.execute(delete(table).where(this))
+                connection.execute(delete(table).where(_version(owner, name, version, table)))
+
+
+def _version(owner: str, name: str, version: int, table: Table = models) -> ColumnElement[bool]:
+    return and_(table.c.owner == owner, table.c.name == name, table.c.version == version)
 
 
 def _next_version(connection: Connection, owner: str, name: str) -> int:

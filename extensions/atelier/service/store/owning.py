@@ -45,10 +45,10 @@ class OwningStore:
                 found[attempt.run_id].attempts.add(attempt.n)
                 if attempt.state in LIVE_ATTEMPTS:
                     found[attempt.run_id].live = attempt.n
-            files = select(artifacts.c.run_id, artifacts.c.path, artifacts.c.kind, artifacts.c.attempt)
+            files = select(artifacts.c.run_id, artifacts.c.path, artifacts.c.sha256, artifacts.c.attempt)
             for file in connection.execute(files.where(artifacts.c.run_id.in_(run_ids))):
-                if file.kind != "notebook":  # which is the run's
-                    found[file.run_id].artifacts.add(RunPaths(file.run_id).artifact(file.attempt, file.path))
+                key = RunPaths(file.run_id).artifact(file.attempt, file.path, sha256=file.sha256)
+                found[file.run_id].artifacts.add(key)
             for one in connection.execute(select(checkpoints).where(checkpoints.c.run_id.in_(run_ids))):
                 folder = RunPaths(one.run_id).checkpoint(one.attempt, one.step, copy=one.copy)
                 found[one.run_id].checkpoints |= {f"{folder}/{file['path']}" for file in one.files}

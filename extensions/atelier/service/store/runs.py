@@ -227,6 +227,11 @@ class RunStore:
         with self._db.read() as connection:
             live_pair(connection, run_id, n)
 
+    def is_live(self, run_id: str, n: int) -> bool:
+        """Whether an attempt has not ended."""
+        with self._db.read() as connection:
+            return connection.execute(select(attempts.c.n).where(live_attempt(run_id, n))).first() is not None
+
     def ordered_stop(self, run_id: str, n: int) -> str | None:
         """Why an attempt was told to stop; None when it wasn't."""
         this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
