@@ -49,7 +49,7 @@ def _look(database: Database, path: Path, home: Path, settings: Settings) -> Ite
             return
         yield _check_database(database, path)
         if database.damage is None:
-            yield _check_clock(database)
+            yield _check_clock(database, home)
             yield _check_retention(database, settings.retention)
             yield _check_orphans(database, home, settings)
     finally:
@@ -63,14 +63,20 @@ def _check_database(database: Database, path: Path) -> Check:
     return Check("database", "ok", f"{path}, {format_bytes(path.stat().st_size)}, no damage was found")
 
 
-def _check_clock(database: Database) -> Check:
-    """Whether something is noted at a moment that has not come."""
+def _check_clock(database: Database, home: Path) -> Check:
+    """Whether something is noted at a moment that has not come, or the service has seen the clock jump ahead."""
     from atelier.service.store.keeping import KeepingStore
+    from atelier.service.timekeeping import noted, words
 
     ahead_s = (KeepingStore(database).newest_moment() - utcnow()).total_seconds()
     if ahead_s > CLOCK_GRACE_S:
         text = f"it went back: something is noted at a moment that comes in {format_duration(ahead_s)}"
         return Check("clock", "warn", text, "Set the computer's clock.")
+    note = noted(home / "run" / "clock.json")
+    if note is not None and note.hold_s:
+        jump, left = words(note)
+        text = f"{jump} Nothing is removed by its age for {left} of the service's time"
+        return Check("clock", "warn", text, "Set the computer's clock if it is wrong.")
     return Check("clock", "ok", "nothing is noted at a moment that has not come")
 
 

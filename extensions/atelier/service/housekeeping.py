@@ -74,7 +74,7 @@ class Housekeeper:
             await self._apart(self.expiry.apply)
             await self._apart(self.clear_removed)
             await self._apart(self.expire_uploads)
-            await self._apart(self.models.clear_unfinished)
+            await self._apart(self.clear_unfinished)
             await self._apart(self.clear_layers)
             await asyncio.sleep(CALM_S)
             await self._apart(self.sweeper.sweep_if_due)
@@ -109,9 +109,13 @@ class Housekeeper:
             self.store.removals.swept(run_id)
             crash_point("service.house.after")
 
+    def clear_unfinished(self) -> int:
+        """Remove versions of models whose publication was cut off and that nobody can finish; how many."""
+        return 0 if self.sweeper.is_held() else self.models.clear_unfinished()
+
     def clear_layers(self) -> int:
         """Remove layers that were not used for `LAYER_AGE_S`, none that an attempt still has; how many."""
-        return clear_unused(self.layers, LAYER_AGE_S)
+        return 0 if self.sweeper.is_held() else clear_unused(self.layers, LAYER_AGE_S)
 
     def expire_uploads(self) -> int:
         """Remove uploads of yesterday; how many. Runs that a crash cut off in their submit take their bundle before."""
@@ -120,4 +124,4 @@ class Housekeeper:
                 self.runs.complete(self.store.runs.get(run_id))
             except FileNotFoundError:
                 log.warning("The bundle of %s is not there; the reconciler gives the run up.", run_id)
-        return self.blobs.expire(UPLOADS, UPLOAD_AGE_S)
+        return 0 if self.sweeper.is_held() else self.blobs.expire(UPLOADS, UPLOAD_AGE_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,6 +54,7 @@ class Reconciler:
     attempts: AttemptManager
     feed: Feed
     limits: Limits
+    is_held: Callable[[], bool] = lambda: False
     _records_due: datetime = field(default_factory=utcnow)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +70,7 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self._places = Places(self.store, self.feed)
-        self._recovery = Recovery(self.backend, self.attempts)
+        self._recovery = Recovery(self.backend, self.attempts, self.is_held)
         self._stops = Stops(self.attempts.silence)
 
     def wake(self) -> None:

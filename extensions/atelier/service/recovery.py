@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -43,6 +43,8 @@ class Recovery:
 
     backend: Backend
     attempts: AttemptManager
+    is_held: Callable[[], bool] = lambda: False
+    """Whether nothing may be removed by its age: the clock is not to be trusted."""
     _tidied_at: float = float("-inf")
     _died: dict[Key, tuple[int, float]] = field(default_factory=dict)
 
@@ -83,7 +85,8 @@ class Recovery:
         if now - self._tidied_at >= TIDY_S:
             self._tidied_at = now
             self._died = {key: last for key, last in self._died.items() if now - last[1] < TIDY_S}
-            await self.backend.clear_aside(ASIDE_S, self._is_known)
+            if not await asyncio.to_thread(self.is_held):
+                await self.backend.clear_aside(ASIDE_S, self._is_known)
 
     def _is_known(self, run_id: str) -> bool:
         try:

@@ -64,15 +64,18 @@ class Expiry:
     tell: Callable[[str], None]
     ending: threading.Event = field(default_factory=threading.Event)
     """Set when the service ends: what is left to do is done by the next one."""
+    is_held: Callable[[], bool] = lambda: False
+    """Whether nothing may be removed by its age: the clock is not to be trusted. What is too much goes all the same."""
 
     def apply(self) -> int:
         """Remove what is due, as its owner would; how many. Cut off and done again, it goes on."""
-        if self.rule.age is None and self.rule.size is None:
+        rule = self.rule.model_copy(update={"age": None}) if self.is_held() else self.rule
+        if rule.age is None and rule.size is None:
             return 0
-        if self.rule.size is not None:
+        if rule.size is not None:
             self.measure()
         _, kept_bytes = self.store.keeping.total()
-        gone = due(self.store.keeping.removable(self.rule.keep), self.rule, kept_bytes=kept_bytes, now=utcnow())
+        gone = due(self.store.keeping.removable(rule.keep), rule, kept_bytes=kept_bytes, now=utcnow())
         return sum(self._remove(each) for each in list(gone) if not self.ending.is_set())
 
     def measure(self) -> None:

@@ -44,6 +44,7 @@ from atelier.service.scratch import clear_scratch
 from atelier.service.store import Store
 from atelier.service.streams import Streams
 from atelier.service.sweeping import Sweeper
+from atelier.service.timekeeping import Timekeeper
 from atelier.settings import load_settings
 from atelier.storage import open_blobs
 
@@ -134,10 +135,11 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     feed, streams, models = Feed(store), Streams(store, blobs, scratch), ModelManager(store, blobs, settings.limits)
     runs = RunManager(store, blobs, catalog, settings.limits, backend.most_nodes, scratch)
     attempts = AttemptManager(store, blobs, catalog, settings.limits, streams, models, feed)
-    reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits)
+    is_held = Timekeeper(home / "run" / "clock.json").is_held
+    reconciler = Reconciler(store, backend, runs, attempts, feed, settings.limits, is_held)
     callers = KnownCallers(*_identities(token, plan.hub, os.environ))
-    expiry = Expiry(store, blobs, runs, settings.retention, feed.touch)
-    sweeper = Sweeper(store, blobs, home / "run" / "orphans.json")
+    expiry = Expiry(store, blobs, runs, settings.retention, feed.touch, is_held=is_held)
+    sweeper = Sweeper(store, blobs, home / "run" / "orphans.json", is_held=is_held)
     house = Housekeeper(store, blobs, runs, expiry, sweeper, models, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -45,9 +46,13 @@ class Sweeper:
     notes: Path
     ending: threading.Event = field(default_factory=threading.Event)
     """Set when the service ends: a look is given up."""
+    is_held: Callable[[], bool] = lambda: False
+    """Whether nothing may be removed by its age: the clock is not to be trusted."""
 
     def sweep_if_due(self) -> int:
-        """Look, unless the last look was not long ago; how many orphans were removed."""
+        """Look, unless the last look was not long ago, or it is held back; how many orphans were removed."""
+        if self.is_held():
+            return 0
         looked_at, _ = self._noted()
         if looked_at is not None and timedelta(0) <= utcnow() - looked_at < PAUSE:
             return 0
