@@ -55,6 +55,8 @@ class Reconciler:
     feed: Feed
     limits: Limits
     is_held: Callable[[], bool] = lambda: False
+    may_decide: Callable[[], bool] = lambda: True
+    """Asked before each pass: whether no other service decides on these runs."""
     _records_due: datetime = field(default_factory=utcnow)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -100,6 +102,8 @@ class Reconciler:
         """
         if self.store.database.damage is not None:
             self._tell_damage(self.store.database.damage)
+            return
+        if not await asyncio.to_thread(self.may_decide):
             return
         self._is_full = False
         for part in (

@@ -8,6 +8,7 @@ import fcntl
 import getpass
 import hashlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -41,12 +42,15 @@ from atelier.service.orphaned import refuse_orphaned
 from atelier.service.reconciler import Reconciler
 from atelier.service.retention import Expiry
 from atelier.service.scratch import clear_scratch
+from atelier.service.sole import Sole, sole_user
 from atelier.service.store import Store
 from atelier.service.streams import Streams
 from atelier.service.sweeping import Sweeper
 from atelier.service.timekeeping import Timekeeper
-from atelier.settings import load_settings
+from atelier.settings import Settings, load_settings
 from atelier.storage import open_blobs
+
+log = logging.getLogger("atelier.service")
 
 IDLE_S = 600.0
 LONGEST_SOCKET_PATH = 100
@@ -88,7 +92,7 @@ async def serve(plan: Plan) -> None:
     Raises
     ------
     Conflict
-        ``already_serving``: another service holds this home.
+        ``already_serving``: another service holds this home. ``database_in_use``: another one works over its database.
     RefusedInput
         ``bad_settings``, ``network_disk``, ``port_taken``.
     """
@@ -99,13 +103,19 @@ async def serve(plan: Plan) -> None:
         token_file = private_token(make_private(plan.home / "secrets") / "service_user_token")
         idle = _Idle(time.monotonic())
         clear_scratch(run_folder / "uploads")  # what a service that was killed was receiving
-        service = assemble(plan, path, token_file.read_text().strip(), idle)
-        server = server_of(service)
-        with _note(run_folder / "service.json", plan, path, token_file):
-            watcher = asyncio.create_task(_end_when_idle(server, service, idle)) if plan.embedded else None
-            await server.serve(sockets=sockets)
-            if watcher is not None:
+        with sole_user(database_url(plan.home, load_settings(plan.home / "atelier.yaml")), plan.home) as sole:
+            service = assemble(plan, path, token_file.read_text().strip(), idle)
+            server = server_of(service)
+            watchers = [asyncio.create_task(_end_when_idle(server, service, idle))] if plan.embedded else []
+            if sole is not None:
+                service.reconciler.may_decide = sole.is_held
+                watchers.append(asyncio.create_task(_end_when_lost(server, sole)))
+            with _note(run_folder / "service.json", plan, path, token_file):
+                await server.serve(sockets=sockets)
+            for watcher in watchers:
                 watcher.cancel()
+        if sole is not None and sole.taken is not None:
+            raise sole.taken
 
 
 def server_of(service: Service) -> uvicorn.Server:
@@ -127,7 +137,7 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     refuse_unfinished(home)
     settings = load_settings(home / "atelier.yaml")
     blobs = open_blobs(settings.blobs or make_private(home / "blobs").as_uri())
-    url = settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}"
+    url = database_url(home, settings)
     store = Store(url, lambda: refuse_orphaned(blobs, url), queue_patience_s=settings.limits.queue_patience)
     backend = LocalBackend(home, {"socket": str(socket_path)})
     catalog = LiveCatalog(settings, home)
@@ -143,6 +153,11 @@ def assemble(plan: Plan, socket_path: Path, token: str, idle: _Idle) -> Service:
     house = Housekeeper(store, blobs, runs, expiry, sweeper, models, home / "envs" / "layers")
     parts = (settings, store, blobs, callers, runs, attempts, streams, models, feed, reconciler, house, scratch)
     return Service(*parts, idle.touch)
+
+
+def database_url(home: Path, settings: Settings) -> str:
+    """SQLAlchemy's URL of a home's database."""
+    return settings.database or f"sqlite:///{make_private(home / 'db') / 'atelier.sqlite'}"
 
 
 def _identities(token: str, hub: str | None, environ: Mapping[str, str]) -> list[Identities]:
@@ -162,6 +177,12 @@ async def _end_when_idle(server: uvicorn.Server, service: Service, idle: _Idle) 
         counts = await asyncio.to_thread(service.store.runs.counts)
         if all(state in FINAL_STATES for state in counts) and not server.server_state.connections:
             server.should_exit = True
+
+
+async def _end_when_lost(server: uvicorn.Server, sole: Sole) -> None:
+    problem = await sole.lost()
+    log.error("%s This service ends.", problem.message)
+    server.should_exit = True
 
 
 @contextlib.contextmanager
