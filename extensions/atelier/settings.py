@@ -166,6 +166,7 @@ class Limits(_Setting):
 class Retention(_Setting):
     """How long ended runs are kept, by age and by the bytes of all of them; None is for ever.
 
+    Each user has an equal share of ``size``, and what others leave of theirs; what is kept for good takes none of it.
     The newest ``keep`` of each user stay in any case, and so does what is pinned or has made a model.
     """
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +21,7 @@ from atelier.quantities import utcnow
 from atelier.records import Artifact, AttemptState, Reason
 from atelier.service.handlers.context import Service
 from atelier.service.ownership import find_orphans
-from atelier.service.retention import due
+from atelier.service.retention import due, share_of_each
 from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Capacity, Outcome, Quota, Removable
 from atelier.service.store.schema import runs
@@ -111,7 +113,7 @@ def test_what_ended_first_goes_until_the_rest_is_small_enough(made: Callable[[st
     largest = ended(service, size_bytes=20 * KIB)
     assert oldest not in ids(service)
     assert service.house.expiry.apply() == 2
-    assert ids(service) == {old}, "what is pinned counts, and stays"
+    assert ids(service) == {old}, "what is pinned stays"
     assert largest not in ids(service)
 
 
@@ -135,34 +137,59 @@ def test_a_pass_that_is_cut_off_goes_on(made: Callable[[str], Service], monkeypa
 
 
 SIZES = st.one_of(st.none(), st.integers(0, 100))
+OWNERS = ("ann#1", "bob#1", "carl#1")
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 50), SIZES), max_size=12),
+    st.lists(st.tuples(st.floats(0, 50), SIZES, st.sampled_from(OWNERS)), max_size=12),
     st.one_of(st.none(), st.floats(1, 40)),
     SIZES,
-    st.integers(0, 200),
+    st.tuples(*[st.integers(0, 90)] * 3),
 )
 def test_no_more_goes_than_the_rule_asks_for(
-    made_of: list[tuple[float, int | None]], age_d: float | None, size: int | None, of_others: int
+    made_of: list[tuple[float, int | None, str]], age_d: float | None, size: int | None, newest: tuple[int, ...]
 ) -> None:
-    """Of all runs that may go only the first ones do, and each while it is too old, or all have too much."""
+    """Too old ones go; then of who has more than his share the first ones do, each while he has."""
     may_go = [
-        Removable(f"r-{place}", "ann#1", NOW - timedelta(days=days), size_bytes)
-        for place, (days, size_bytes) in enumerate(sorted(made_of, key=lambda one: -one[0]))
+        Removable(f"r-{place}", owner, NOW - timedelta(days=days), size_bytes)
+        for place, (days, size_bytes, owner) in enumerate(sorted(made_of, key=lambda one: -one[0]))
     ]
     rule = Retention(age=None if age_d is None else age_d * 86400, size=size)
-    total = of_others + sum(run.kept_bytes or 0 for run in may_go)
-    gone = [each.run for each in due(may_go, rule, kept_bytes=total, now=NOW)]
-    assert gone == may_go[: len(gone)]
-    left = total
+    has = Counter(dict(zip(OWNERS, newest, strict=True)))
     for run in may_go:
-        too_old = rule.age is not None and (NOW - run.ended_at).total_seconds() > rule.age
-        too_much = rule.size is not None and left > rule.size
-        assert (run in gone) == (too_old or too_much)
-        left -= run.kept_bytes or 0
-        if run not in gone:
-            break
+        has[run.owner] += run.kept_bytes or 0
+    gone = [each.run for each in due(may_go, rule, kept_bytes=has, now=NOW)]
+    old = [run for run in may_go if rule.age is not None and (NOW - run.ended_at).total_seconds() > rule.age]
+    assert gone[: len(old)] == old
+    for run in old:
+        has[run.owner] -= run.kept_bytes or 0
+    share = math.inf if size is None else share_of_each(has.values(), size)
+    for run in may_go:
+        if run not in old:
+            assert (run in gone) == (has[run.owner] > share)
+            has[run.owner] -= (run.kept_bytes or 0) * (run in gone)
+
+
+@given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 200))
+def test_shares_are_as_large_as_they_can_be(taken: list[int], size: int) -> None:
+    share = share_of_each(taken, size)
+    if sum(taken) <= size:
+        assert share == math.inf
+    else:
+        assert sum(min(each, share) for each in taken) == pytest.approx(size)
+        assert share >= size / len(taken)
+
+
+def test_what_one_keeps_costs_no_other_a_run(made: Callable[[str], Service]) -> None:
+    """Bytes of all were counted together: one user's new runs, and his pins, removed those of another."""
+    service = made("retention: {size: 100, keep: 0}\n")
+    store = service.store
+    bobs = [ended(service, "bob#1", days=9 - day) for day in range(3)]
+    anns = [ended(service, "ann#1", days=5 - day) for day in range(4)]
+    store.keeping.measured({**dict.fromkeys(bobs, 10), **dict.fromkeys(anns, 60)})
+    store.keeping.pin(anns[0], pinned=True)
+    assert service.house.expiry.apply() == 2
+    assert ids(service, "ann#1", "bob#1") == {anns[0], anns[3], *bobs}
 
 
 # -- orphans ------------------------------------------------------------------------------------------------------

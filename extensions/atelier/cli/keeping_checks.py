@@ -92,9 +92,11 @@ def _check_retention(database: Database, rule: Retention) -> Check:
         text = f"{count} ended runs are kept; none goes by itself"
         return Check("retention", "ok", text, detail=detail)
     limits = [format_duration(rule.age)] if rule.age is not None else []
-    limits += [f"{format_bytes(rule.size)} together ({format_bytes(kept_bytes)} are used)"] if rule.size else []
+    by_owner = keeping.by_owner()
+    used = f"{format_bytes(sum(by_owner.values()))} are used by {len(by_owner)} users"
+    limits += [f"{format_bytes(rule.size)} together ({used})"] if rule.size else []
     may_go = keeping.removable(rule.keep)
-    next_ones = [each.run.id for each in due(may_go, rule, kept_bytes=kept_bytes, now=utcnow())]
+    next_ones = [each.run.id for each in due(may_go, rule, kept_bytes=by_owner, now=utcnow())]
     soon = f"{len(next_ones)} go within the hour: {', '.join(next_ones[:SHOWN])}" if next_ones else "none is due"
     if not next_ones and rule.age is not None and may_go:
         left_s = rule.age - (utcnow() - may_go[0].ended_at).total_seconds()

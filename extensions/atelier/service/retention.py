@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,8 +29,11 @@ class Due:
     why: str
 
 
-def due(runs: Iterable[Removable], rule: Retention, *, kept_bytes: int, now: datetime) -> Iterator[Due]:
-    """Which of the runs that may go are to go now.
+def due(runs: Iterable[Removable], rule: Retention, *, kept_bytes: Mapping[str, int], now: datetime) -> Iterator[Due]:
+    """Which of the runs that may go are to go now: first those that are too old, then those of who has too much.
+
+    Each owner has a share of the size (`share_of_each`): who stays within it loses nothing, whatever others keep. What
+    is pinned, or has made a model, takes nothing of it: pins of one would else remove the runs of another.
 
     Parameters
     ----------
@@ -37,20 +41,39 @@ def due(runs: Iterable[Removable], rule: Retention, *, kept_bytes: int, now: dat
         Those that may go, the one that ended first to begin with.
     rule : Retention
         The settings.
-    kept_bytes : int
-        Bytes of all ended runs, also of those that may not go.
+    kept_bytes : mapping of str to int
+        For each owner, bytes of the ended runs that nobody keeps for good, also of the newest, which may not go yet.
     now : datetime
         The moment, aware.
     """
+    left, young = dict(kept_bytes), []
     for run in runs:
         if rule.age is not None and (now - run.ended_at).total_seconds() > rule.age:
-            why = f"it ended more than {format_duration(rule.age)} ago"
-        elif rule.size is not None and kept_bytes > rule.size:
-            why = f"ended runs have {format_bytes(kept_bytes)} together, more than {format_bytes(rule.size)}"
+            left[run.owner] = left.get(run.owner, 0) - (run.kept_bytes or 0)
+            yield Due(run, f"it ended more than {format_duration(rule.age)} ago")
         else:
-            return
-        kept_bytes -= run.kept_bytes or 0
-        yield Due(run, why)
+            young.append(run)
+    share = math.inf if rule.size is None else share_of_each(left.values(), rule.size)
+    for run in young:
+        has = left.get(run.owner, 0)
+        if has > share:
+            left[run.owner] = has - (run.kept_bytes or 0)
+            words = f"{format_bytes(has)}, more than the share of {format_bytes(int(share))} that each user has"
+            yield Due(run, f"its owner's ended runs have {words}")
+
+
+def share_of_each(kept_bytes: Iterable[int], size: int) -> float:
+    """The most bytes that each owner may have, so that all together have no more than ``size``.
+
+    Equal shares, where what some leave of theirs is divided among the others; infinite when all have room.
+    """
+    left, taken = size, sorted(kept_bytes)
+    for place, each in enumerate(taken):
+        equal = left / (len(taken) - place)
+        if each > equal:
+            return equal
+        left -= each
+    return math.inf
 
 
 @dataclass
@@ -74,8 +97,8 @@ class Expiry:
             return 0
         if rule.size is not None:
             self.measure()
-        _, kept_bytes = self.store.keeping.total()
-        gone = due(self.store.keeping.removable(rule.keep), rule, kept_bytes=kept_bytes, now=utcnow())
+        keeping = self.store.keeping
+        gone = due(keeping.removable(rule.keep), rule, kept_bytes=keeping.by_owner(), now=utcnow())
         return sum(self._remove(each) for each in list(gone) if not self.ending.is_set())
 
     def measure(self) -> None:

@@ -106,6 +106,9 @@ class KeepingSuite:
         assert store.keeping.unmeasured(9) == []
         assert [each.kept_bytes for each in store.keeping.removable(0)] == [7, 2**40]
         assert store.keeping.total() == (2, 2**40 + 7)
+        assert store.keeping.by_owner() == {"ann#1": 2**40 + 7}
+        store.keeping.pin(second, pinned=True)
+        assert (store.keeping.total(), store.keeping.by_owner()) == ((2, 2**40 + 7), {"ann#1": 7})
 
     def test_a_run_owns_what_its_rows_tell_of(self, store: Store) -> None:
         claim, done, bare = running(store, retries=1), finished(store, "bob#1"), queued(store)

@@ -68,6 +68,12 @@ class KeepingStore:
             count, kept_bytes = connection.execute(query).one()
         return int(count), int(kept_bytes or 0)
 
+    def by_owner(self) -> dict[str, int]:
+        """For each owner the bytes of the ended runs that were counted and that no pin and no model keeps."""
+        query = select(runs.c.owner, func.sum(runs.c.kept_bytes)).where(_is_final(), ~_is_kept()).group_by(runs.c.owner)
+        with self._db.read() as connection:
+            return {owner: int(kept_bytes or 0) for owner, kept_bytes in connection.execute(query)}
+
     def newest_moment(self) -> datetime:
         """When a run moved last, as the clock of then had it; now, where none has."""
         query = select(transitions.c.at).order_by(transitions.c.seq.desc()).limit(1)
