@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -11,14 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 
 from atelier.agent.place import store as send
 from atelier.errors import Conflict, RefusedInput, Unreachable
 from atelier.records import AttemptState, ModelFile, Reason
 from atelier.service.attempts import AgentCaller, FileReport, FinishReport, artifact_key
 from atelier.service.backends import Key
+from atelier.service.callers import Caller
 from atelier.service.fence import Fence
 from atelier.service.handlers.context import Service
+from atelier.service.handlers.runs import read_artifact
 from atelier.service.incoming import Incoming
 from atelier.service.ownership import Orphan, find_orphans
 from atelier.service.serving import Plan, _Idle, assemble
@@ -161,6 +165,100 @@ def test_an_old_url_overwrites_no_upload(service: Service, tmp_path: Path) -> No
     assert service.blobs.read(service.models.file_key(version, "model.json")) == data
 
 
+def keep(service: Service, caller: AgentCaller, path: str, data: bytes, folder: Path) -> str:
+    """Leave an artifact as an agent does; where its bytes lie."""
+    file = report(path, data)
+    put(service, service.attempts.place(caller, file), data, folder)
+    service.attempts.keep(caller, file)
+    return artifact_key(caller.run_id, caller.n, file)
+
+
+def test_an_artifact_is_read_before_it_is_taken(service: Service, tmp_path: Path) -> None:
+    """As large as told, and something else: it changed between its hash and its upload."""
+    caller, file = agent(service), report("a.bin", b"told")
+    put(service, service.attempts.place(caller, file), b"sent", tmp_path)
+    with pytest.raises(RefusedInput) as caught:
+        service.attempts.keep(caller, file)
+    assert (caught.value.code, caught.value.message) == ("torn_upload", "a.bin was not stored whole.")
+    assert service.store.artifacts.of_run(caller.run_id) == []
+    assert [*service.blobs.keys(RunPaths(caller.run_id).artifacts(1))] == []
+
+
+def test_a_checkpoint_is_read_once_before_it_is_taken(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits in vain for an answer, since much is read, tells again, and must not wait as long again."""
+    caller, file = agent(service), report("state.pt", b"told")
+    put(service, service.attempts.place_checkpoint(caller, 1, "state.pt", copy=1), b"sent", tmp_path)
+    with pytest.raises(RefusedInput, match=r"state\.pt was not stored whole"):
+        service.attempts.keep_checkpoint(caller, 1, [file], copy=1)
+    assert service.store.artifacts.checkpoints(caller.run_id) == []
+    put(service, service.attempts.place_checkpoint(caller, 1, "state.pt", copy=1), b"told", tmp_path)
+    read, sha256 = [], Incoming.sha256
+    monkeypatch.setattr(Incoming, "sha256", lambda self, key: read.append(key) or sha256(self, key))
+    for _ in range(3):
+        service.attempts.keep_checkpoint(caller, 1, [file], copy=1)
+    assert len(read) == 1
+    assert [one.step for one in service.store.artifacts.checkpoints(caller.run_id)] == [1]
+
+
+def test_a_row_never_leads_to_other_bytes(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service dies before an artifact's new row, and after it."""
+    caller = agent(service)
+    old = keep(service, caller, "latest.bin", b"first", tmp_path)
+    new = report("latest.bin", b"second, and longer")
+    put(service, service.attempts.place(caller, new), b"second, and longer", tmp_path)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place, read, told in (
+        (service.store.artifacts, "add", b"first"),
+        (service.blobs, "delete", b"second, and longer"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, read, die)
+            with pytest.raises(KeyboardInterrupt):
+                service.attempts.keep(caller, new)
+        row = service.store.artifacts.get(caller.run_id, "latest.bin")
+        assert service.blobs.read(artifact_key(caller.run_id, 1, row)) == told
+        assert row.sha256 == digest(told)
+    service.attempts.keep(caller, new)
+    service.attempts.end(Key(caller.run_id, 1), LOST)
+    assert [orphan.key for orphan in find_orphans(service.blobs, service.store.owning)] == [old]
+
+
+def test_the_bytes_before_go_and_those_of_others_stay(service: Service, tmp_path: Path) -> None:
+    caller = agent(service)
+    for path in ("one.bin", "two.bin"):
+        keep(service, caller, path, b"same", tmp_path)
+    first = keep(service, caller, "one.bin", b"other", tmp_path)
+    second = RunPaths(caller.run_id).artifact(1, "two.bin", sha256=digest(b"same"))
+    folder = RunPaths(caller.run_id).artifacts(1)
+    assert [*service.blobs.keys(folder)] == sorted([first, second])
+    second = keep(service, caller, "two.bin", b"third", tmp_path)
+    assert [*service.blobs.keys(folder)] == sorted([first, second])
+    assert service.blobs.names(folder) == sorted([digest(b"other"), digest(b"third")]), "empty folders are left"
+
+
+def test_an_artifact_that_is_left_anew_while_it_is_asked_for_is_sent_as_it_is_now(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, get = agent(service), service.store.artifacts.get
+    keep(service, caller, "latest.bin", b"first", tmp_path)
+    before = [get(caller.run_id, "latest.bin")]
+    keep(service, caller, "latest.bin", b"second", tmp_path)
+    monkeypatch.setattr(service.store.artifacts, "get", lambda *of: before.pop() if before else get(*of))
+    request = Request({"type": "http", "headers": []})
+    answer = read_artifact(caller.run_id, "latest.bin", request, service, Caller("ann", "ann#1"))
+    keep(service, caller, "latest.bin", b"third", tmp_path)
+
+    async def body() -> bytes:
+        return b"".join([bytes(part) async for part in answer.body_iterator])  # type: ignore[arg-type]
+
+    assert asyncio.run(body()) == b"second"
+
+
 def test_the_notebook_is_that_of_the_newest_attempt(service: Service, tmp_path: Path) -> None:
     old = agent(service)
     file = report("train.ipynb", b"of 1", "notebook")
@@ -180,6 +278,7 @@ def test_the_notebook_is_that_of_the_newest_attempt(service: Service, tmp_path: 
     with pytest.raises(Conflict):
         service.attempts.keep(old, late)
     assert service.blobs.read(RunPaths(new.run_id).notebook) == b"of 2"
+    assert service.blobs.read(artifact_key(new.run_id, 2, newest)) == b"of 2"
     assert service.store.artifacts.get(new.run_id, "train.ipynb").attempt == new.n
 
 
@@ -192,6 +291,29 @@ def test_an_artifact_is_not_larger_than_was_asked_for(service: Service) -> None:
         service.attempts.keep(caller, told)
     assert caught.value.code == "too_large"
     assert service.store.artifacts.of_run(caller.run_id) == []
+
+
+def test_a_checkpoint_is_not_larger_than_one_may_be(service: Service, tmp_path: Path) -> None:
+    caller = agent(service)
+    service.attempts.limits = service.settings.limits.model_copy(update={"checkpoint_size": 10})
+    with pytest.raises(RefusedInput) as caught:
+        service.attempts.place_checkpoint(caller, 5, "state.pt", copy=1, size_bytes=11)
+    assert (caught.value.code, caught.value.message) == (
+        "too_large",
+        "The checkpoint of step 5 has 11 B; one may have 10 B.",
+    )
+    for size in (5, 6):
+        url = service.attempts.place_checkpoint(caller, size, "b.pt", copy=1)  # the size comes at the end
+        put(service, url, b"x" * size, tmp_path)
+        url = service.attempts.place_checkpoint(caller, size, "a.pt", copy=1)
+        put(service, url, b"x" * 5, tmp_path)
+        files = [report("a.pt", b"x" * 5), report("b.pt", b"x" * size)]
+        if size == 5:
+            service.attempts.keep_checkpoint(caller, size, files, copy=1)
+            continue
+        with pytest.raises(RefusedInput, match="has 11 B"):
+            service.attempts.keep_checkpoint(caller, size, files, copy=1)
+    assert [one.step for one in service.store.artifacts.checkpoints(caller.run_id)] == [5]
 
 
 def test_an_end_leaves_nothing_that_was_sent(service: Service, tmp_path: Path) -> None:
