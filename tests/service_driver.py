@@ -316,8 +316,8 @@ def command_of(pid: int) -> bytes:
 
 def of_control_groups(run_ids: Iterable[str]) -> list[Path]:
     """Folders of the control groups that attempts of these runs have."""
-    wanted = tuple(f"atelier-{run_id}-" for run_id in run_ids)
-    return [Path(path) for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path).startswith(wanted)]
+    places = (Path(path) for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path).startswith("atelier-"))
+    return [place for place in places if any(f"-{run_id}-" in place.name for run_id in run_ids)]
 
 
 def lives(pid: int) -> bool:

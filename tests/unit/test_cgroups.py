@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from atelier.local.cgroups import (
     LEAF,
     ControlGroup,
     delegate,
+    group_name,
     make_group,
     may_hold,
     noted_group,
@@ -27,7 +29,9 @@ from atelier.local.cgroups import (
 from tests.cli_driver import wait_for
 
 MIB, NOBODY = 1 << 20, 65534
-NAME = f"atelier-r-unittests2-{os.getpid()}"
+HOME = Path(tempfile.gettempdir()) / f"atl-{os.getpid()}"
+ATTEMPTS = HOME / "run/attempts"
+NAME = group_name(ATTEMPTS / "r-unittests2/1")
 
 # -- where the kernel counts --------------------------------------------------------------------------------------
 OWN = "user.slice/run.scope"
@@ -227,21 +231,39 @@ def test_what_a_dead_agent_has_noted_is_found_again_and_nothing_else(group: Cont
 
 def test_empty_groups_that_nobody_keeps_are_swept(group: ControlGroup, tmp_path: Path) -> None:
     """Not a new one, not a kept one, not one with a process, which another home's run may have."""
-    sweep(lambda name: name != NAME)
+    sweep(ATTEMPTS, lambda name: name != NAME)
     assert all(folder.exists() for folder in group.folders), "it is new"
     for folder in group.folders:
         os.utime(folder, (0, 0))
-    sweep(lambda name: True)
+    sweep(ATTEMPTS, lambda name: True)
     assert all(folder.exists() for folder in group.folders), "it is kept"
     process = run_in(group, tmp_path, "import time; time.sleep(60)")
     wait_for(lambda: process.pid in group.members(), "the process to be in the group")
-    sweep(lambda name: name != NAME)
+    sweep(ATTEMPTS, lambda name: name != NAME)
     assert all(folder.exists() for folder in group.folders), "it is in use"
     process.kill()
     process.wait(timeout=10)
     wait_for(lambda: not group.members(), "the group to be empty")
-    sweep(lambda name: name != NAME)
+    sweep(ATTEMPTS, lambda name: name != NAME)
     assert not any(folder.exists() for folder in group.folders)
+
+
+def test_groups_of_another_home_are_left_to_that(group: ControlGroup, tmp_path: Path) -> None:
+    """Two homes on one computer removed one another's, also of a run that was about to begin again."""
+    for folder in group.folders:
+        os.utime(folder, (0, 0))
+    sweep(tmp_path / "run/attempts", lambda name: False)
+    assert all(folder.exists() for folder in group.folders)
+    sweep(ATTEMPTS, lambda name: False)
+    assert not any(folder.exists() for folder in group.folders)
+
+
+def test_a_home_has_one_name_by_all_its_paths(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    names = {group_name(tmp_path / home / "run/attempts/r-a/1") for home in ("home", "link")}
+    assert len(names) == 1
+    assert names != {group_name(tmp_path / "other/run/attempts/r-a/1")}
 
 
 def test_a_command_that_is_none_is_told(tmp_path: Path) -> None:

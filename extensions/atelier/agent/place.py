@@ -106,7 +106,7 @@ class Place:
     @property
     def group_name(self) -> str:
         """What that is called."""
-        return group_name(self.orders["run"], self.orders["attempt"])
+        return group_name(self.folder)
 
     def make(self) -> None:
         """Make the folders that the work needs."""

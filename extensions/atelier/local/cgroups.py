@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import time
@@ -74,9 +75,10 @@ class ControlGroup:
         path.write_text(json.dumps([str(folder) for folder in self.folders]))
 
 
-def group_name(run_id: str, n: int | str) -> str:
-    """How the group of an attempt is called; no other one has this name."""
-    return f"atelier-{run_id}-{n}"
+def group_name(folder: Path) -> str:
+    """How the group of an attempt with this folder is called; no other one has this name, nor one of another home."""
+    home = hashlib.sha256(os.fsencode(folder.parent.parent.resolve())).hexdigest()[:8]
+    return f"atelier-{home}-{folder.parent.name}-{folder.name}"
 
 
 def noted_group(path: Path, name: str) -> ControlGroup | None:
@@ -115,13 +117,14 @@ def make_group(name: str, *, memory_bytes: int, cpu: float, root: Path = Path("/
     return ControlGroup(memory, cores) if memory or cores else None
 
 
-def sweep(is_kept: Callable[[str], bool], root: Path = Path("/")) -> None:
-    """Remove empty groups of attempts here that nobody keeps: their agents and their service died for good.
+def sweep(attempts: Path, is_kept: Callable[[str], bool], root: Path = Path("/")) -> None:
+    """Remove empty groups that nobody keeps: their agents and their service died for good.
 
-    ``is_kept`` is asked with a group's name. One that is new is left to whoever is about to enter it.
+    ``attempts`` is the folder of all attempts of a home: groups of another home's are left to that. ``is_kept`` is
+    asked with a group's name. One that is new is left to whoever is about to enter it.
     """
     for place in _places(root):
-        for folder in place.glob(group_name("r-*", "*")):
+        for folder in place.glob(group_name(attempts / "r-*" / "*")):
             status = _status(folder)
             if status is None or time.time() - status.st_mtime < NEW_S or is_kept(folder.name):
                 continue

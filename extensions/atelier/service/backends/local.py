@@ -126,7 +126,7 @@ class LocalBackend(Backend):
         return [*_family(key, self.folder(key)), *self._orphans(), *(group.members() if group is not None else ())]
 
     def _group(self, key: Key) -> ControlGroup | None:
-        return noted_group(self.folder(key) / NOTE, group_name(key.run_id, key.n))
+        return noted_group(self.folder(key) / NOTE, group_name(self.folder(key)))
 
     def _orphans(self) -> list[int]:
         """What the work of any dead agent has left here; that of a living one belongs to its agent."""
@@ -175,8 +175,8 @@ class LocalBackend(Backend):
         await asyncio.to_thread(self._clear_aside, age_s, is_known)
 
     def _clear_aside(self, age_s: float, is_known: Callable[[str], bool]) -> None:
-        live = {group_name(path.parent.name, path.name) for path in self._root.glob("r-*/*")}
-        sweep(live.__contains__)
+        live = {group_name(path) for path in self._root.glob("r-*/*")}
+        sweep(self._root, live.__contains__)
         for folder in (self._root.parent / "undelivered").glob("r-*/*"):
             if time.time() - os.lstat(folder).st_mtime > age_s or not is_known(folder.parent.name):
                 remove_tree(folder, self._root.parent / "trash")
