@@ -1,5 +1,6 @@
-"""How an agent bears a service that is away or fails: it asks again, less and less often, for as long as it takes.
+"""How an agent bears a service that is away or fails: it asks again for as long as it takes.
 
+One that fails is asked less and less often; whether one that is away is there again costs nobody anything to ask.
 `Unreachable` says so, whoever raises it: nothing answers, or what answers could not do it *now* (its disk is full, its
 database is locked). Every other error is an answer, and is not asked for again.
 """
@@ -14,6 +15,7 @@ from atelier.errors import Unreachable
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 8.0
+AWAY_PAUSE_S = 0.25
 
 AWAY = "service_away"
 """The code where nothing answers at all: other calls would not do better."""
@@ -28,14 +30,17 @@ Answer = TypeVar("Answer")
 
 
 class Pauses:
-    """Seconds to wait between tries, each pause twice the one before, up to `LONGEST_PAUSE_S`."""
+    """Seconds to wait between tries: while the service fails twice as long each time, up to `LONGEST_PAUSE_S`."""
 
     def __init__(self) -> None:
         self._next_s, self.waited_s = FIRST_PAUSE_S, 0.0
 
-    def next_s(self) -> float:
-        """How long to wait now."""
-        pause_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_PAUSE_S)
+    def next_s(self, problem: Unreachable) -> float:
+        """How long to wait now, after this."""
+        if problem.code == AWAY:
+            pause_s = AWAY_PAUSE_S
+        else:
+            pause_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_PAUSE_S)
         self.waited_s += pause_s
         return pause_s
 
@@ -70,11 +75,11 @@ def until_answered(
                 raise
             if pauses.waited_s > patience_s:
                 tell(problem)
-            _sleep(pauses.next_s(), lambda: is_over() or is_let_go())
+            _sleep(pauses.next_s(problem), lambda: is_over() or is_let_go())
     return None
 
 
 def _sleep(pause_s: float, is_cut_short: Callable[[], bool]) -> None:
     until = time.monotonic() + pause_s
     while time.monotonic() < until and not is_cut_short():
-        time.sleep(0.1)
+        time.sleep(0.05)

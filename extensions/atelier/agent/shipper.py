@@ -102,7 +102,7 @@ class Shipper:
                 pauses.reset()
             elif pauses.waited_s > self._heart.patience_s:
                 self._tell_wait(waits[0])
-            self._wake.wait(pauses.next_s() if waits else TICK_S)
+            self._wake.wait(pauses.next_s(waits[-1]) if waits else TICK_S)
             self._wake.clear()
 
     def _tick(self) -> dict[str, Exception]:
