@@ -81,10 +81,14 @@ def test_runs_that_can_not_be_started_now_are_started_later(tmp_path: Path) -> N
             ids = [place.submit(write(tmp_path / str(number), train__py="print('ran')")) for number in range(3)]
             wait_for(lambda: "can't be started now" in place.service_log, "a start to fail")
             time.sleep(4)
-            assert {place.run(run_id).state.value for run_id in ids} <= {"queued", "starting"}
+            waiting = [place.run(run_id) for run_id in ids]
+            assert {run.state.value for run in waiting} <= {"queued", "starting"}
+            (first,) = (run for run in waiting if run.state == "starting")
+            assert first.message.startswith("The computer can't start it now: No space left on device."), first
+            assert "atelier rm" in first.hint, first
             weight.unlink()
             for run in map(place.wait, ids):
-                assert (run.state, len(run.attempts)) == ("succeeded", 1), run
+                assert (run.state, run.hint, len(run.attempts)) == ("succeeded", "", 1), run
 
 
 def test_a_run_that_fills_the_disk_ends_as_such(small: Service, tmp_path: Path) -> None:

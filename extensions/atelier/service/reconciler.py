@@ -22,10 +22,11 @@ from atelier.service.known import Known
 from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
-from atelier.service.starts import Starts, is_passing
+from atelier.service.starts import Starts, is_passing, told
 from atelier.service.stops import Stops
 from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.leases import LIFETIME_S
+from atelier.service.store.lifecycle import WORDS
 from atelier.settings import Limits
 
 log = logging.getLogger("atelier.service")
@@ -198,12 +199,21 @@ class Reconciler:
             if is_passing(problem):
                 log.error("Attempt %s/%s can't be started now, and is tried again: %s", *launch.key, problem)
                 self._starts.put_off(launch.key)
+                await self._tell_start(launch, *told(problem))
                 return False
             log.exception("Attempt %s/%s could not be started.", *launch.key)
             message = f"The run could not be started: {problem}."
             await self._finish(launch.key, Outcome(AttemptState.FAILED, Reason.START_FAILED, message))
+        if self._starts.is_put_off(launch.key):
+            await self._tell_start(launch, WORDS[RunState.STARTING], "")
         self._starts.went_on(launch.key)
         return True
+
+    async def _tell_start(self, launch: Launch, message: str, hint: str) -> None:
+        """Say in a run's record how its start goes; room is held for it where the disk is full."""
+        tell = self.store.runs.tell_start
+        if await asyncio.to_thread(self.store.reserve.use, lambda: tell(*launch.key, message, hint=hint)):
+            self.feed.touch(launch.owner)
 
     # -- live attempts --------------------------------------------------------------------------------------------
     async def _watch_live(self) -> None:

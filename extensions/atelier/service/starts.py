@@ -13,9 +13,25 @@ LONGEST_PAUSE_S = 30.0
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 
 
+_TO_DO = {
+    errno.EAGAIN: "End processes that are not needed, or have the account's limit raised.",
+    errno.ENOMEM: "End what uses the computer's memory.",
+    errno.EMFILE: "Have the limit of open files raised.",
+    errno.ENFILE: "Have the limit of open files raised.",
+    errno.ENOSPC: "Make room on the platform's disk: 'atelier rm' removes ended runs, 'atelier doctor' tells more.",
+    errno.EDQUOT: "Make room within the disk quota: 'atelier rm' removes ended runs.",
+}
+
+
 def is_passing(problem: OSError) -> bool:
     """Whether a start failed for what may be there again: processes, memory, files, room on the disk."""
     return problem.errno in _PASSING
+
+
+def told(problem: OSError) -> tuple[str, str]:
+    """What users of a run whose start is put off are told: why it waits, and what to do."""
+    why = f"The computer can't start it now: {problem.strerror}. It is tried again by itself."
+    return why, _TO_DO.get(problem.errno or 0, "Run 'atelier doctor'.")
 
 
 class Starts:

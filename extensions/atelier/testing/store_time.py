@@ -9,11 +9,11 @@ from datetime import timedelta
 from sqlalchemy import update
 
 from atelier.quantities import utcnow
-from atelier.records import AttemptState, Reason
+from atelier.records import AttemptState, Reason, RunState
 from atelier.service.store import Claim, Outcome, Store
 from atelier.service.store.retries import FRUITFUL_S
 from atelier.service.store.schema import attempts
-from atelier.testing.samples import BROKEN, DONE, beat, claimed, due_now, running
+from atelier.testing.samples import BROKEN, DONE, beat, claimed, due_now, running, starting
 
 GAVE_WAY = Outcome(AttemptState.PREEMPTED, Reason.PREEMPTED)
 SOON_S = 10.0
@@ -73,3 +73,16 @@ class TimeSuite:
         for grace_s, told_s in ((SOON_S, SOON_S), (99.0, SOON_S), (0.0, 0.0), (SOON_S, 0.0)):
             store.runs.cancel(claim.run_id, grace_s=grace_s)
             assert [beat(store, claim) for _ in range(2)] == [("cancel", told_s)] * 2
+
+    def test_how_a_start_goes_is_told_while_it_starts(self, store: Store) -> None:
+        claim = starting(store)
+        before = store.runs.newest_change("ann#1")
+        assert store.runs.tell_start(claim.run_id, claim.n, "No room.", hint="Make some.")
+        run = store.runs.get(claim.run_id)
+        assert (run.state, run.message, run.hint) == (RunState.STARTING, "No room.", "Make some.")
+        assert store.runs.newest_change("ann#1") > before
+        assert not store.runs.tell_start(claim.run_id, claim.n, "No room.", hint="Make some.")
+        assert not store.runs.tell_start(claim.run_id, claim.n + 1, "Otherwise.", hint="")
+        store.runs.started(claim.run_id, claim.n, None)
+        assert not store.runs.tell_start(claim.run_id, claim.n, "No room.", hint="Make some.")
+        assert (store.runs.get(claim.run_id).message, store.runs.get(claim.run_id).hint) == ("Running.", "")

@@ -27,9 +27,10 @@ const SIGNALS: Record<number, string> = {
   25: 'SIGXFSZ'
 };
 
-/** Whether a run waits, or ended otherwise than well: what its card is for. */
-export function isExplained(run: Pick<Run, 'state'>): boolean {
-  return run.state === 'queued' || (isFinal(run) && run.state !== 'succeeded');
+/** Whether a run waits, also for a start that is put off, or ended otherwise than well: what its card is for. */
+export function isExplained(run: Pick<Run, 'state' | 'hint'>): boolean {
+  const isPutOff = run.state === 'starting' && Boolean(run.hint);
+  return run.state === 'queued' || isPutOff || (isFinal(run) && run.state !== 'succeeded');
 }
 
 /** Where in the code, how the process ended, what it used, what comes next. */

@@ -246,6 +246,14 @@ class RunStore:
         """Count a try at bringing in what a dead agent left; the number of tries so far."""
         return self._count(run_id, n, "recoveries")
 
+    def tell_start(self, run_id: str, n: int, message: str, *, hint: str) -> bool:
+        """Say how the start of an attempt goes; False when that is said already, or it is not starting any more."""
+        this = (runs.c.id == run_id) & (runs.c.attempt == n) & (runs.c.state == RunState.STARTING.value)
+        news = runs.c.message != message
+        with self._db.write() as connection:
+            values = {"message": message, "hint": hint, "change": next_change(connection)}
+            return connection.execute(update(runs).where(this, news).values(**values)).rowcount == 1
+
     def _count(self, run_id: str, n: int, column: str) -> int:
         this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
         bump = update(attempts).where(this).values({column: attempts.c[column] + 1}).returning(attempts.c[column])
