@@ -11,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from atelier.bundle.snapshot import plan_bundle, write_bundle
 from atelier.client import Address, Client
 from atelier.client.address import live_address
+from atelier.client.transport import Transport
 from atelier.following import read_log
 from atelier.records import Run, RunState
 from atelier.wire import API
@@ -48,20 +49,38 @@ SERVE = "from atelier.service.__main__ import main; sys.exit(main())"
 NOT_PASSED = ("ATELIER_URL", "ATELIER_TOKEN_FILE", "ATELIER_HOME", "ATELIER_IDLE_S", "ATELIER_TEST_GPUS")
 
 
+class Process(Protocol):
+    """What is asked of a process of a service, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+
+
+class Starter(Protocol):
+    """Who starts services faster than a new Python does."""
+
+    def start(self, argv: Sequence[str], environ: Mapping[str, str], log: Path, folder: Path) -> Process: ...
+
+
 @dataclass
 class Service:
     """A run service that can be started, killed and started again.
 
     ``options`` go to ``python -m atelier.service`` besides ``--home``; ``more`` goes into its environment;
-    ``agents_python`` is a program by which it starts agents instead of this Python.
+    ``agents_python`` is a program by which it starts agents instead of this Python; without one, its processes are
+    left to ``starter``, if there is one.
     """
 
     home: Path
     settings: str = SETTINGS
     options: tuple[str, ...] = ()
     more: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     agents_python: Path | None = None
+    starter: Starter | None = None
     _client: Client | None = None
 
     @property
@@ -82,11 +101,14 @@ class Service:
         wait_for(self._answers, f"the service of {self.home} to answer", timeout_s=30)
         return self
 
-    def spawn(self, *options: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *options: str) -> Process:
         """A process of this home's service; nothing is waited for."""
-        with (self.home / "service.log").open("ab") as log:
+        argv, said = ["--home", str(self.home), *options], self.home / "service.log"
+        if self.starter is not None and self.agents_python is None:
+            return self.starter.start(argv, self.environ, said, self.home)
+        with said.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *self._program, "--home", str(self.home), *options],
+                [sys.executable, *self._program, *argv],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -120,11 +142,20 @@ class Service:
         return (self.home / "secrets/service_user_token").read_text().strip()
 
     @property
+    def address(self) -> Address:
+        """Where it answers the user whose home this is."""
+        return Address("http://atelier", self.token, self.note["socket"])
+
+    @property
     def client(self) -> Client:
         """A client of the user whose home this is."""
         if self._client is None:
-            self._client = Client.at(Address("http://atelier", self.token, self.note["socket"]))
+            self._client = Client.at(self.address)
         return self._client
+
+    def talk_by(self, transport: Transport) -> None:
+        """Have the client go another way to the service."""
+        self._client = Client(transport)
 
     @property
     def http(self) -> httpx.Client:
@@ -144,7 +175,7 @@ class Service:
     def kill(self) -> None:
         """End it as a crash does."""
         assert self.process is not None
-        self.process.kill()
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
         self.process = None
 
@@ -278,7 +309,7 @@ def service_over(home: Path | None = None, **fields: Any) -> Iterator[Service]:
 def _end_all(place: Service) -> None:
     """After a failed test: end its service first, and all that would wait for it for ever."""
     if place.process is not None:
-        place.process.kill()
+        place.process.send_signal(signal.SIGKILL)
         place.process.wait(timeout=10)
     for pid in _processes_of(place.home):
         with contextlib.suppress(ProcessLookupError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.starter import the_starter
 from tests.service_driver import left_behind
 
 
@@ -25,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_of_services() -> Iterator[None]:
     yield
+    if the_starter.cache_info().currsize:
+        the_starter().close()
     gc.collect()  # the sockets that were left, while what they say of it is not heard
     deadline = time.monotonic() + 10
     while (left := left_behind()) and time.monotonic() < deadline:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from atelier.client.address import live_address
+from atelier.client.address import Address, live_address
+from atelier.client.transport import Transport
 from atelier.crash_points import ENVIRONMENT
 from atelier.errors import InternalError, Unreachable
 from atelier.records import Run
@@ -22,6 +23,7 @@ from atelier.service.ownership import find_orphans
 from atelier.service.store.owning import OwningStore
 from atelier.testing.invariants import Broken, blobs_have_owners, broken
 from atelier.testing.snapshot import Snapshot
+from tests.chaos.starter import the_starter
 from tests.chaos.works import evidence
 from tests.service_driver import SETTINGS, Service, service_over
 
@@ -121,6 +123,11 @@ class Mortal:
                 assert time.monotonic() < deadline, f"the service did not start:\n{self.tail}"
                 time.sleep(0.02)
 
+    def found(self) -> Address:
+        """Where the service is, for a client that met none: it lives again, as under a supervisor."""
+        self.revive()
+        return self.service.address
+
     def submit(self, work: Path, params: Mapping[str, Any] | None = None, *, key: str, **spec: Any) -> str:
         """Submit as a client does that asks again with its key when the service dies; the run's id."""
         return self.until(lambda: self.service.submit(work, params, key=key, **spec), f"the submit {key}")
@@ -179,11 +186,13 @@ class Mortal:
 @contextmanager
 def mortal_over(settings: str = SETTINGS, **more: str) -> Iterator[Mortal]:
     """A service with one GPU, in whose home everything is as it must be at the end."""
-    with service_over(settings=settings, more={"ATELIER_TEST_GPUS": GPUS, **more}) as service:
+    starter = None if "LD_PRELOAD" in more else the_starter()
+    with service_over(settings=settings, more={"ATELIER_TEST_GPUS": GPUS, **more}, starter=starter) as service:
         service.stop()
         orders = service.home / "crash-at"
         service.more = {**service.more, ENVIRONMENT: str(orders)}
         place = Mortal(service.start(), orders)
+        service.talk_by(Transport(place.found))
         yield place
         place.order()
         place.revive()

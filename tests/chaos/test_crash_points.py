@@ -11,7 +11,7 @@ from atelier.crash_points import POINTS
 from atelier.errors import NotFound
 from tests.chaos import walking
 from tests.chaos.mortal import Mortal, Row, mortal_over
-from tests.chaos.walking import CANCEL, EXPIRY, MERGE, MOST_RUNS, REMOVAL, SERVICE, SWEEP, all_reached, name_of, parts
+from tests.chaos.walking import CANCEL, EXPIRY, MERGE, REMOVAL, SERVICE, SWEEP, all_reached, name_of, parts, walk
 from tests.chaos.works import script
 from tests.service_driver import write
 
@@ -33,15 +33,8 @@ def row(place: Mortal, run_id: str, fault: str) -> None:
 # -- a run from its submit to its record ---------------------------------------------------------------------------
 @pytest.mark.parametrize("points", parts(SERVICE, 14))
 def test_the_service_dies_at_each_step_of_a_run(place: Mortal, tmp_path: Path, points: list[str]) -> None:
-    """Two threads may finish one submit at once: where one dies, the other may have come past the next place."""
-    place.order(*points)
-    for number in range(MOST_RUNS):
-        run_id = place.submit(script(tmp_path / str(number)), key=f"{points[0]} {number}", machine="gpu")
-        run = place.check(run_id, tmp_path / str(number), name_of(points))
+    for run in walk(place, points, script, folder=tmp_path):
         assert (run.state, len(run.attempts)) == ("succeeded", 1), (run.message, run.warnings)
-        if not place.left:
-            return
-    all_reached(place)
 
 
 @pytest.mark.parametrize("points", parts(MERGE, 3))
@@ -49,8 +42,8 @@ def test_the_service_dies_while_it_merges_what_came_in_pieces(place: Mortal, tmp
     lines = "import time\nfor n in range(240):\n    print(f'{n:06d}', flush=True)\n    time.sleep(0.1)\n"
     place.order(*points)
     run_id = place.submit(write(tmp_path, train__py=lines), key=points[0])
-    all_reached(place)
     run = place.end(run_id)
+    all_reached(place)
     assert run.state == "succeeded"
     assert place.service.log(run_id) == "".join(f"{n:06d}\n" for n in range(240))
     Row.of(run, name_of(points), "240 lines, each once", place.began).keep()

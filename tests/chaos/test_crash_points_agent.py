@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.mortal import FULL, Mortal, mortal_over
-from tests.chaos.walking import AGENT, BOOK, DELIVERY, LOSS, MOST_RUNS, all_reached, name_of, parts
+from tests.chaos.walking import AGENT, BOOK, DELIVERY, LOSS, all_reached, name_of, parts, walk
 from tests.chaos.works import book, script
 from tests.service_driver import IMPATIENT
 
@@ -48,30 +48,16 @@ def test_an_agent_of_a_notebook_dies_at_each_step(place: Mortal, tmp_path: Path,
 @pytest.mark.parametrize("points", parts(DELIVERY, 3))
 def test_who_brings_in_what_a_dead_agent_left_dies_too(place: Mortal, tmp_path: Path, points: list[str]) -> None:
     """What the dead one had written of the end is told by the next: the run succeeded."""
-    place.order(*points)
-    for number in range(MOST_RUNS):
-        place.order("agent.result.after", *place.left)
-        run_id = place.submit(script(tmp_path / str(number)), key=f"{points[0]} {number}", machine="gpu")
-        run = place.check(run_id, tmp_path / str(number), name_of(points))
+    for run in walk(place, points, script, folder=tmp_path, before=("agent.result.after",)):
         assert (run.state, len(run.attempts)) == ("succeeded", 1), (run.message, run.warnings)
-        if not place.left:
-            return
-    all_reached(place)
 
 
 @pytest.mark.parametrize("points", parts(LOSS, 5))
 def test_the_service_dies_when_it_gives_a_run_up(tmp_path: Path, points: list[str]) -> None:
     """Every agent dies before it can deliver: what it left is set aside, and the run is lost, once."""
-    agents = ["agent.work.begun", "agent.deliver.asked", "agent.deliver.asked", "agent.deliver.asked"]
+    agents = ("agent.work.begun", "agent.deliver.asked", "agent.deliver.asked", "agent.deliver.asked")
     with mortal_over(IMPATIENT) as place:
-        place.order(*points)
-        for number in range(MOST_RUNS):
-            place.order(*agents, *place.left)
-            run_id = place.submit(script(tmp_path / str(number)), key=f"{points[0]} {number}", machine="gpu")
-            run = place.check(run_id, tmp_path / str(number), name_of(points))
+        for run in walk(place, points, script, folder=tmp_path, before=agents):
             assert (run.state, run.reason) == ("lost", "agent_lost")
-            aside = str(place.service.home / "run/undelivered" / run_id)
+            aside = str(place.service.home / "run/undelivered" / run.id)
             assert any(aside in text for text in [run.message, *run.warnings]), run.warnings
-            if set(place.left).isdisjoint(points):
-                return
-        all_reached(place)
