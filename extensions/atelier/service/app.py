@@ -180,15 +180,17 @@ async def _healthz() -> Response:
 
 async def _readyz(request: Request) -> Response:
     service: Service = request.app.state.service
+    store = service.store
+    trouble: AtelierError | None = store.database.damage
+    trouble = trouble or await asyncio.to_thread(disk_full, store, service.blobs)
     try:
-        await asyncio.to_thread(service.store.leases.held)
+        if trouble is None:
+            await asyncio.to_thread(store.database.try_to_write)
     except (OSError, DatabaseError) as problem:
-        return await _trouble(request, problem)
-    full = await asyncio.to_thread(disk_full, service.store, service.blobs)
-    for trouble in (service.store.database.damage, full):
-        if trouble is not None:
-            return JSONResponse(error_body(trouble), status_code=503)
-    return PlainTextResponse("ok")
+        trouble = await asyncio.to_thread(trouble_of, problem, store, service.blobs)
+        if trouble is None:
+            raise
+    return PlainTextResponse("ok") if trouble is None else JSONResponse(error_body(trouble), status_code=503)
 
 
 async def _metrics(request: Request) -> Response:

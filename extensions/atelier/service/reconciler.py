@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
+from sqlalchemy.exc import DatabaseError
 
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
@@ -25,6 +26,7 @@ from atelier.service.recovery import Recovery
 from atelier.service.starts import Starts, is_passing, told
 from atelier.service.stops import Stops
 from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
+from atelier.service.store.database import database_trouble
 from atelier.service.store.leases import LIFETIME_S
 from atelier.service.store.lifecycle import WORDS
 from atelier.settings import Limits
@@ -125,17 +127,26 @@ class Reconciler:
         try:
             await work
         except Exception as problem:
-            if is_disk_full(problem):
+            if is_disk_full(problem) or self._is_out_of_reach(problem):
                 self._tell_full(problem, what)
             elif self.store.database.damage is None:
                 log.exception("%s failed; the next pass tries again.", what)
 
+    def _is_out_of_reach(self, problem: Exception) -> bool:
+        """Whether the database can't be used for now: its disk is read-only or broken, or it is locked."""
+        database = self.store.database
+        if database.damage is not None or not isinstance(problem, DatabaseError):
+            return False
+        return database_trouble(problem, database.url) is not None
+
     def _tell_full(self, problem: Exception, what: str) -> None:
-        """Tell the log of a full disk once, not for each run in each pass."""
+        """Tell the log once of a disk that takes nothing, not for each run in each pass."""
         self._is_full = True
         if not self._is_full_told:
             self._is_full_told = True
-            log.error("A disk is full: %s failed, and is tried again in each pass. %s", what, problem)
+            why = "A disk is full" if is_disk_full(problem) else "The database can't be used"
+            cause = problem.orig if isinstance(problem, DatabaseError) else problem
+            log.error("%s: %s failed, and is tried again in each pass. %s", why, what, cause)
 
     def _tell_damage(self, damage: AtelierError) -> None:
         if not self._is_damage_told:

@@ -97,6 +97,11 @@ class Database:
             if is_held:
                 self._turn.release()
 
+    def try_to_write(self) -> None:
+        """Write what is there already: what is read may come from memory long after its disk takes nothing more."""
+        with self.write() as connection:
+            connection.execute(update(counters).values(value=counters.c.value))
+
     def look_through(self) -> None:
         """Have SQLite look at every page of its file; what is wrong is `damage` then. A second for some 100 MB."""
         if not self.is_sqlite:
