@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from atelier.local.cgroups import NOTE, group_name, make_group
 from atelier.storage.paths import RunPaths
 from atelier.testing.invariants import INVARIANTS, broken, main
 from tests.chaos.mortal import mortal_over
@@ -166,6 +168,27 @@ def test_a_process_of_an_ended_attempt_is_reported(home: tuple[Path, RunPaths]) 
         assert len(words) == 1
         assert str(sleeper.pid) in words[0]
         sleeper.kill()
+
+
+def test_a_process_that_hides_in_the_group_of_an_ended_attempt_is_reported(home: tuple[Path, RunPaths]) -> None:
+    """It has cleared its environment: nothing but the note of the group tells whose it is."""
+    place, paths = home
+    folder = place / "run/attempts" / paths.run_id / "1"
+    folder.mkdir(parents=True)
+    group = make_group(group_name(folder), memory_bytes=64 << 20, cpu=1.0)
+    if group is None:
+        pytest.skip("no control group can be made here")
+    (folder / NOTE).write_text(json.dumps([str(path) for path in group.folders]))
+    try:
+        with subprocess.Popen([sys.executable, "-c", "input()"], env={}, stdin=subprocess.PIPE) as sleeper:
+            for entry in group.entries:
+                entry.write_text(str(sleeper.pid))
+            words = [one.words for one in broken(place) if one.invariant == "no_process_is_left"]
+            assert len(words) == 1
+            assert str(sleeper.pid) in words[0]
+            sleeper.kill()
+    finally:
+        group.remove()
 
 
 def test_every_invariant_is_broken_once() -> None:

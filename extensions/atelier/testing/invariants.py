@@ -90,8 +90,8 @@ def nothing_is_held(home: Snapshot) -> Iterator[str]:
 
 
 def no_process_is_left(home: Snapshot) -> Iterator[str]:
-    """No process of an attempt that is over lives."""
-    for pid, run_id, n in home.processes():
+    """No process of an attempt that is over lives, whether it bears its mark or is in its control group."""
+    for pid, run_id, n in sorted({*home.processes(), *home.grouped()}):
         if home.is_over(run_id, n):
             yield f"process {pid} of {run_id}/{n} lives, and that is over"
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, Table, select
 
 from atelier.local.attempts import ATTEMPT_KEY, ATTEMPT_PLACE
+from atelier.local.cgroups import NOTE, group_name, noted_group
 from atelier.records import AttemptState, RunState
 from atelier.service.store.database import Database
 from atelier.service.store.runs import RunStore
@@ -138,6 +139,12 @@ class Snapshot:
                 run_id, _, n = entry.removeprefix(MARK).decode(errors="replace").partition("/")
                 if entry.startswith(MARK) and n.isdecimal():
                     yield int(folder.name), run_id, int(n)
+
+    def grouped(self) -> Iterator[tuple[int, str, int]]:
+        """Processes of the control groups that attempts have noted, which may bear no mark: process id, run, number."""
+        for path, run_id, n in self.folders():
+            group = noted_group(path / NOTE, group_name(path))
+            yield from ((pid, run_id, n) for pid in sorted(group.members() if group else ()))
 
     def folders(self) -> Iterator[tuple[Path, str, int]]:
         """Folders of attempts on this machine: place, run, number."""
