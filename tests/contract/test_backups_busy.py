@@ -97,13 +97,13 @@ def test_what_goes_all_the_time_is_left_out_of_it(
 ) -> None:
     """While files are taken checkpoints are replaced, and runs and versions of a model removed: no copy is of now."""
     agent, step, takes, take = begin(service), 0, 0, making._Making._take
-    filled(service, 60)
-    for n in range(60):
+    filled(service, 25)
+    for n in range(25):
         publish(service, agent, f"model {n}".encode())
     ids = sorted(run.id for run in service.store.runs.page("ann#1", states=(), limit=500, before=None))
     ids.remove(agent.run_id)
-    versions = list(range(1, 61))
-    service.store.models.set_alias("ann#1", "digits", "production", 60)
+    versions = list(range(1, 26))
+    service.store.models.set_alias("ann#1", "digits", "production", 25)
 
     def go_on() -> None:
         nonlocal step
@@ -116,7 +116,7 @@ def test_what_goes_all_the_time_is_left_out_of_it(
     def go_on_now_and_then(self: making._Making, each: making.Wanted | making.WantedStream) -> bool:
         nonlocal takes
         takes += 1
-        if takes % 15 == 0:
+        if takes % 12 == 0:
             go_on()
         return take(self, each)
 
