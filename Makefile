@@ -1,7 +1,7 @@
 # Everything is done by tools/, which needs python3, git and make alone.
 PYTHON ?= python3
 VENV := .venv/bin
-TIERS ?= unit contract integration notebooks browser
+TIERS ?= unit contract integration chaos notebooks browser
 
 .PHONY: help up env test chaos lint lock bench clean
 

@@ -19,7 +19,7 @@ from tools.plan import ROOT, cache_folder
 
 BIN = ROOT / ".venv/bin"
 NODE = ROOT / ".venv/lib/node"
-TIERS = ("unit", "contract", "integration", "notebooks", "browser")
+TIERS = ("unit", "contract", "integration", "chaos", "notebooks", "browser")
 SIDE_BY_SIDE = {"contract": 3, "integration": 3, "chaos": 3, "browser": 2}
 """Tiers whose tests mostly wait for other processes, and how many of their files run at a time."""
 
