@@ -21,7 +21,6 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    text,
 )
 
 metadata = MetaData(
@@ -95,12 +94,13 @@ runs = Table(
     Index("ix_runs_owner_state_created", "owner", "state", "created_at"),
     Index("ix_runs_owner_id", "owner", "id"),
     Index("ix_runs_state_queued", "state", "queued_at"),
-    Index("ix_runs_turns", "state", "owner", text("priority DESC"), "turn_at", "id", "not_before"),
     Index("ix_runs_waits", "state", "owner", "queued_at", "id", "not_before"),
     Index("ix_runs_pauses", "state", "not_before", "id"),
     Index("ix_runs_owner_change", "owner", "change"),
     Index("ix_runs_recorded_ended", "recorded", "ended_at"),
 )
+_OWN_ORDER = (runs.c.priority.desc(), runs.c.turn_at, runs.c.id)
+Index("ix_runs_turns", runs.c.state, runs.c.owner, *_OWN_ORDER, runs.c.not_before)
 
 turns = Table(
     "turns",
