@@ -22,6 +22,7 @@ from atelier.local import processes
 from atelier.local.homes import safe_name
 
 START_TIMEOUT_S = 40
+PYTORCH = {"image": "pytorch"}
 UP = """
 import os, sys
 from pathlib import Path
@@ -163,6 +164,11 @@ class Person:
         """Ask for a server; the answer comes at once or after up to ten seconds, as the hub likes."""
         body = {} if options is None else {"json": {"user_options": options}}
         return self.api("POST", f"users/{self.name}/server", **body)
+
+    def begin_server(self, options: object = PYTORCH) -> None:
+        """Start a server, and return when it is ready."""
+        assert self.start_server(options).status_code in (201, 202)
+        self.wait_until_ready()
 
     def open_lab(self) -> httpx.Response:
         """JupyterLab's page through the proxy, after the round of OAuth that a browser makes."""

@@ -29,8 +29,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture(scope="module")
 def ann(platform: Platform) -> Person:
     person = platform.login("ann")
-    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server()
     return person
 
 

@@ -41,8 +41,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def server(platform: Platform) -> Iterator[httpx.Client]:
     """A client with the token of a user server on that machine."""
     ann = platform.login("ann")
-    assert ann.start_server({"image": "pytorch", "machine": "gpu-1"}).status_code in (201, 202)
-    ann.wait_until_ready()
+    ann.begin_server({"image": "pytorch", "machine": "gpu-1"})
     headers = {"Authorization": f"token {ann.server_environ()['JUPYTERHUB_API_TOKEN']}"}
     with closing(httpx.Client(base_url=platform.url, headers=headers, timeout=60)) as client:
         yield client

@@ -75,6 +75,5 @@ def test_login_and_server_do_not_need_the_run_service(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a service that can't have its home does not start
         with running_platform(tmp_path) as platform:
             person = platform.login("ann")
-            assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
-            person.wait_until_ready()
+            person.begin_server()
             assert person.open_lab().status_code == 200

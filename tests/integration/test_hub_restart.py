@@ -22,8 +22,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture(scope="module")
 def ann(platform: Platform) -> Person:
     person = platform.login("ann")
-    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server()
     assert person.open_lab().status_code == 200
     return person
 
@@ -89,8 +88,7 @@ def test_a_dead_server_is_noticed_after_a_restart(platform: Platform, ann: Perso
     platform.start()
 
     assert "" not in ann.api("GET", "users/ann").json()["servers"]
-    assert ann.start_server({"image": "pytorch"}).status_code in (201, 202)
-    ann.wait_until_ready()
+    ann.begin_server()
     assert ann.open_lab().status_code == 200
 
 

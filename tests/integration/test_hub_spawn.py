@@ -44,8 +44,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def ann(platform: Platform) -> Person:
     """Somebody whose server runs."""
     person = platform.login("ann")
-    assert person.start_server({"image": "pytorch", "machine": "cpu-small"}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server({"image": "pytorch", "machine": "cpu-small"})
     return person
 
 
@@ -212,8 +211,7 @@ def test_another_user_has_another_home(platform: Platform) -> None:
     person = platform.login("e/v..e")
     assert not person.is_in
     person = platform.login("eve@example.org")
-    assert person.start_server({}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server({})
 
     assert person.server_environ()["HOME"] == str(platform.home / "homes" / "eve_40example_2eorg")
     assert person.api("DELETE", "users/eve@example.org/server").status_code in (202, 204)
@@ -221,8 +219,7 @@ def test_another_user_has_another_home(platform: Platform) -> None:
 
 def test_stopping_a_server_ends_what_its_kernels_left(platform: Platform) -> None:
     person = platform.login("fay")
-    assert person.start_server({}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server({})
     stray = subprocess.Popen(["sleep", "1000"], env=person.server_environ(), start_new_session=True)
     person.api("DELETE", "users/fay/server")
 

@@ -52,8 +52,7 @@ def test_three_lines_and_the_second_start_is_quick(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_nothing_but_runs(platform: Platform) -> None:
     person = platform.login("ann")
-    assert person.start_server({}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server({})
     environ = person.server_environ()
     kernel = subprocess.Popen(["sleep", "1000"], env=environ, start_new_session=True)
     run = subprocess.Popen(["sleep", "1000"], env={"ATELIER_RUN_ID": "r-aaaaaaaaaa"}, start_new_session=True)
@@ -73,8 +72,7 @@ def test_ctrl_c_leaves_nothing_but_runs(platform: Platform) -> None:
 @pytest.mark.timeout(150)
 def test_a_run_goes_on_while_the_platform_is_stopped(platform: Platform) -> None:
     person = platform.login("ann")
-    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server()
     work = platform.user_home / "work.py"
     work.write_text(
         "import time\nfor second in range(12):\n    print('second', second, flush=True)\n    time.sleep(1)\n"
@@ -87,8 +85,7 @@ def test_a_run_goes_on_while_the_platform_is_stopped(platform: Platform) -> None
     assert len(_commands(platform)) > 0
     platform.start()
     person = platform.login("ann")
-    assert person.start_server({"image": "pytorch"}).status_code in (201, 202)
-    person.wait_until_ready()
+    person.begin_server()
     wait_for("the run's end", lambda: _atelier(person, "show", run)["state"] == "succeeded", timeout_s=40)
     assert _atelier(person, "logs", run)["text"].split() == [word for i in range(12) for word in ("second", str(i))]
 

@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -126,11 +125,9 @@ def test_a_really_small_disk_is_refused(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_call_with_nothing_to_do_is_quick_and_silent(pytorch_python: Path) -> None:
-    started = time.monotonic()
+def test_a_call_with_nothing_to_do_is_silent(pytorch_python: Path) -> None:
     done = make_env(Path(os.environ["ATELIER_TEST_HOME"]), IMAGES="pytorch")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "the environments were not current: `make env`"
-    assert time.monotonic() - started < 2
 
 
 def test_an_interrupted_build_is_missing_and_a_whole_one_is_not(tmp_path: Path) -> None:
