@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from atelier.agent.events import EventReader
 from atelier.errors import AtelierError, RefusedInput
 from atelier.quantities import format_bytes, format_duration, parse_bytes, parse_cpu, parse_duration
-from atelier.recorder.spool import MANIFEST, LineFile, damage
+from atelier.recorder.lines import LineFile
+from atelier.recorder.spool import MANIFEST, damage
 from atelier.records import RUN_ID, new_run_id
 from atelier.service.store.curves import Curve
 from atelier.service.store.streams import Point, parse_points

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.errors import RefusedInput
+from atelier.naming import SYSTEM, path_fault
 
 MAX_NAME = 200
 MAX_PART_BYTES = 240
@@ -36,7 +37,14 @@ def _nonumber_of(name: str, value: object) -> RefusedInput:
 
 
 def metric_name(name: str) -> str:
-    """The name of a metric, as given; RefusedInput ``bad_metric`` when it is empty, too long or not printable."""
+    """The name of a metric, as given; RefusedInput ``bad_metric`` when it is none or a name of the platform's."""
+    if name.startswith(SYSTEM):
+        raise RefusedInput(
+            "bad_metric",
+            f"{name[:50]!r} can't be the name of a metric: {SYSTEM} begins the names of what the platform measures.",
+            hint="Give it another name, as my_system/…",
+            detail={"name": name[:MAX_NAME]},
+        )
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise RefusedInput(
             "bad_metric",
@@ -94,6 +102,7 @@ def plain_path(name: str) -> str:
     if (
         any(part in {"", ".", ".."} or len(part.encode("utf-8", "replace")) > 240 for part in parts)
         or not name.isprintable()
+        or path_fault(name)
     ):
         raise bad_name(name)
     return name
@@ -104,5 +113,5 @@ def bad_name(name: str) -> RefusedInput:
     return RefusedInput(
         "bad_name",
         f"{name[:100]!r} can't be a name here.",
-        hint="Use a relative path of printable characters, without '..'.",
+        hint="Use a relative path of printable characters, without '..' and backslashes.",
     )

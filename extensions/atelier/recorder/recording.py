@@ -25,7 +25,8 @@ from atelier.recorder.checks import (
     plain_path,
     whole_number,
 )
-from atelier.recorder.spool import Control, LineFile, checkpoint_order, damage, files_below, keep_file, publish, thin
+from atelier.recorder.lines import LineFile, LostLines
+from atelier.recorder.spool import Control, checkpoint_order, claim, damage, keep_file, kept_below, publish, thin
 
 Item = TypeVar("Item")
 
@@ -33,6 +34,9 @@ KEPT_LOCAL_CHECKPOINTS = 3
 """How many checkpoints stay outside a run; inside one the agent removes what is stored, but for the newest."""
 
 _TRACK_EVERY_S = 0.2
+_LINE_VALUES = 256
+"""Most values of a line: with the longest names they take less than the MiB that an agent surely takes at once."""
+
 _SPECIAL = {"nan": '"nan"', "inf": '"inf"', "-inf": '"-inf"'}
 
 _current: dict[str, Recorder] = {}
@@ -86,8 +90,7 @@ class Recorder:
         self.attempt = attempt
         self._params = dict(params or {})
         self._spool = folder / "spool"
-        self._metrics = LineFile(self._spool / "metrics.jsonl", before_open=self._prepare)
-        self._events = LineFile(self._spool / "events.jsonl", before_open=self._prepare)
+        self._metrics, self._events = self._file("metrics.jsonl"), self._file("events.jsonl")
         self._quoted: dict[str, str] = {}
         self._warned: set[str] = set()
         self._last: dict[str, float] = {}
@@ -113,6 +116,10 @@ class Recorder:
             attempt=int(environ.get("ATELIER_ATTEMPT") or 1),
         )
 
+    def _file(self, name: str) -> LineFile:
+        lost = LostLines(self._spool / f"{name}.lost") if self.in_run else None
+        return LineFile(self._spool / name, before_open=self._prepare, lost=lost)
+
     @property
     def params(self) -> dict[str, Any]:
         """The run's parameters, a copy; empty outside a run."""
@@ -135,8 +142,8 @@ class Recorder:
         Raises
         ------
         RefusedInput
-            ``bad_metric``: a name that is empty, too long or not printable, a value that is no number, a step that is
-            no whole number.
+            ``bad_metric``: a name that is empty, too long, not printable or begins with ``system/``, a value that is no
+            number, a step that is no whole number.
 
         Examples
         --------
@@ -154,8 +161,9 @@ class Recorder:
             self._last[name] = number
         if not parts:
             raise RefusedInput("bad_metric", "log() was given no value.", hint="Write log(step=3, loss=0.21).")
-        line = f'{{"t":{time.time():.6f},"step":{position},"values":{{{",".join(parts)}}}}}\n'
-        self._metrics.append(line.encode())
+        begin = f'{{"t":{time.time():.6f},"step":{position},"values":{{'
+        for at in range(0, len(parts), _LINE_VALUES):
+            self._metrics.append(f"{begin}{','.join(parts[at : at + _LINE_VALUES])}}}}}\n".encode())
 
     def _quote(self, name: str) -> str:
         return self._quoted.setdefault(name, f"{json.dumps(metric_name(name))}:")
@@ -209,7 +217,8 @@ class Recorder:
         Raises
         ------
         RefusedInput
-            ``no_such_file`` (none of that name, or none in the folder), ``not_a_file``, ``bad_metric`` (the step).
+            ``no_such_file`` (none of that name, or none in the folder), ``not_a_file``, ``bad_metric`` (the step),
+            ``bad_name`` (too long, not UTF-8, with a backslash or a control character), ``too_many_files``.
         OSError
             The disk is full or broken: there is no checkpoint of this call, and the ones before are as they were.
         """
@@ -283,7 +292,8 @@ class Recorder:
         Raises
         ------
         RefusedInput
-            ``no_such_file``, ``not_a_file``, ``bad_name`` (absolute, with ``..`` or not printable).
+            ``no_such_file``, ``not_a_file``; ``bad_name`` (absolute, too long, with ``..`` or a backslash, unprintable)
+            of it or of a file in a folder; ``path_taken`` (one saved before would be its folder, or it that one's).
         OSError
             The disk is full or broken: the file that it names is not kept, and an earlier one is as it was.
 
@@ -295,14 +305,12 @@ class Recorder:
         given = PurePosixPath(os.fspath(path))
         is_below = not given.is_absolute() and ".." not in given.parts and given.name
         kept = plain_path(name or (str(given) if is_below else source.resolve().name))
-        if source.is_file():
-            self._keep(source, kept)
-        else:
-            for part, file in files_below(source):
-                self._keep(file, f"{kept}/{part}")
+        for part, file in [(kept, source)] if source.is_file() else kept_below(source, kept):
+            self._keep(file, part)
         return self._spool / "artifacts" / kept
 
     def _keep(self, source: Path, name: str) -> None:
+        claim(self._spool, name)
         line = _event_line("artifact", path=name)
         keep_file(source, self._spool, name, lambda copy: self._events.announce(copy, line))
 

@@ -12,21 +12,19 @@ import os
 import re
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
+from atelier.naming import check_kept, check_listed
 
 MANIFEST = "MANIFEST.sha256"
 """In every checkpoint: one line ``<sha256>  <path>`` a file, as ``sha256sum`` writes and checks it."""
 
 _CHUNK_BYTES = 1 << 20
 _DIGEST = re.compile("[0-9a-f]{64}")
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 class Control:
@@ -64,94 +62,6 @@ class Control:
             self._mark.touch()
 
 
-class LineFile:
-    """A file that is only appended to, each line by one ``write`` on an ``O_APPEND`` descriptor.
-
-    So lines of threads, of forked children and of other processes never mix, nothing is lost when the process is
-    killed, and no lock is needed. A disk in trouble costs lines, never an exception: they are counted, and said once
-    on stderr.
-    """
-
-    def __init__(self, path: Path, *, before_open: Callable[[], object] = lambda: None) -> None:
-        self.path = path
-        self.lost_lines = 0
-        self._before_open = before_open
-        self._descriptor = -1
-        self._torn = False
-
-    def append(self, line: bytes) -> None:
-        """Append a line; it must end with a newline."""
-        try:
-            self._write(line)
-        except OSError as problem:
-            self._lose(problem)
-
-    def append_durably(self, line: bytes) -> None:
-        """The same for what must not get lost: it is on the disk when this returns.
-
-        Raises
-        ------
-        OSError
-            The disk is full or broken, and the line is not there.
-        """
-        self._write(line)
-        os.fsync(self._descriptor)
-
-    def announce(self, copy: Path, line: bytes) -> None:
-        """Tell durably of a file or folder in the spool.
-
-        Raises
-        ------
-        OSError
-            The disk is full or broken. The copy is removed: nobody would ever hear of it.
-        """
-        try:
-            self.append_durably(line)
-        except OSError as problem:
-            _remove(copy)
-            words = f"{problem.strerror or problem}; {copy.name!r} is not kept, for the run would never hear of it"
-            raise OSError(problem.errno, words, str(self.path)) from problem
-
-    def _write(self, line: bytes) -> None:
-        if self._torn:
-            line = b"\n" + line
-        crash_point("recorder.line.before")
-        written = os.write(self._descriptor if self._descriptor >= 0 else self._open(), line)
-        crash_point("recorder.line.after")
-        self._torn = written < len(line)
-        if self._torn:
-            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written", str(self.path))
-
-    def read(self) -> list[Any]:
-        """The JSON of every whole line; a line torn by a full disk is left out."""
-        found = []
-        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
-            with suppress(ValueError, RecursionError):
-                found.append(json.loads(line))
-        return found
-
-    def _open(self) -> int:
-        """Open it; two threads that do so at once leave one descriptor unused, which harms nothing."""
-        self._before_open()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, _APPEND, 0o644)
-        return self._descriptor
-
-    def _lose(self, problem: OSError) -> None:
-        self.lost_lines += 1
-        if self.lost_lines == 1 and sys.stderr is not None:
-            print(
-                f"atelier: can't write {self.path}: {problem}. Training goes on; such lines are lost.", file=sys.stderr
-            )
-
-
-def _remove(copy: Path) -> None:
-    """Remove a file or a folder, as far as the disk lets it go."""
-    shutil.rmtree(copy, ignore_errors=True)
-    with suppress(OSError):  # it was a folder
-        copy.unlink()
-
-
 def copy_file(source: Path, target: Path) -> str:
     """Copy a regular file to a new place, return its sha256; it is on the disk when this returns."""
     import hashlib
@@ -166,6 +76,28 @@ def copy_file(source: Path, target: Path) -> str:
         os.fsync(writing.fileno())
     crash_point("recorder.copy.after")
     return digest.hexdigest()
+
+
+def claim(spool: Path, name: str) -> None:
+    """Note that an artifact is called so, for all processes of the run: no file may be a folder of another.
+
+    Raises
+    ------
+    RefusedInput
+        ``path_taken``.
+    OSError
+        The disk is full or broken.
+    """
+    mark = spool / "saved" / name
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as problem:
+        raise RefusedInput(
+            "path_taken",
+            f"{name[:200]!r} can't be kept beside what was saved before: one would be a folder of the other.",
+            hint="Give one of them another name.",
+        ) from problem
 
 
 def keep_file(source: Path, spool: Path, name: str, tell: Callable[[Path], object]) -> None:
@@ -208,6 +140,14 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
+def kept_below(folder: Path, name: str) -> list[tuple[str, Path]]:
+    """(path as an artifact, place) of the files of a folder that is kept under a name; refuses as `check_kept` does."""
+    files = [(f"{name}/{part}", path) for part, path in files_below(folder)]
+    for part, _ in files:
+        check_kept(part)
+    return files
+
+
 def publish(source: Path, target: Path) -> Path:
     """Copy a file or folder into a new folder with a manifest; whole and on the disk when it appears under its name.
 
@@ -226,20 +166,19 @@ def publish(source: Path, target: Path) -> Path:
     Raises
     ------
     RefusedInput
-        ``not_a_file``; ``no_such_file`` for a folder without files.
+        ``not_a_file``; ``no_such_file`` for a folder without files; ``bad_name`` and ``too_many_files`` for files that
+        the service would refuse.
     OSError
         The disk is full or broken; nothing is left behind.
     """
+    files = _published(source)
     unfinished = target.with_name(f".tmp-{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
     unfinished.mkdir(parents=True)
     try:
         lines = []
-        for name, path in files_below(source) if source.is_dir() else [(source.name, source)]:
-            if name != MANIFEST:
-                (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-                lines.append(f"{copy_file(path, unfinished / name)}  {name}\n")
-        if not lines:
-            raise RefusedInput("no_such_file", f"There is no file in {str(source)!r}.", hint="Write it first.")
+        for name, path in files:
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            lines.append(f"{copy_file(path, unfinished / name)}  {name}\n")
         with open(unfinished / MANIFEST, "x", encoding="utf-8", errors="surrogateescape") as manifest:
             manifest.writelines(lines)
             manifest.flush()
@@ -255,6 +194,16 @@ def publish(source: Path, target: Path) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return made
+
+
+def _published(source: Path) -> list[tuple[str, Path]]:
+    """(POSIX path, place) of what is to be published, all of which the service will take."""
+    files = list(files_below(source)) if source.is_dir() else [(source.name, source)]
+    files = [(name, path) for name, path in files if name != MANIFEST]
+    if not files:
+        raise RefusedInput("no_such_file", f"There is no file in {str(source)!r}.", hint="Write it first.")
+    check_listed([name for name, _ in files] + [MANIFEST])
+    return files
 
 
 def _rename_to_free(unfinished: Path, target: Path) -> Path:

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
-from atelier.service.bodies import MOST_BYTES, BodyLimit
+from atelier.naming import MOST_BODY_BYTES
+from atelier.service.bodies import BodyLimit
 from atelier.service.description import AGENT, ERRORS, USER
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service, authenticate
@@ -91,7 +92,7 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
         return await _trouble(request, problem)
     is_json = request.headers.get("content-type", "").startswith("application/json")
     length = request.headers.get("content-length", "0")
-    if is_json and length.isdecimal() and int(length[:18]) > MOST_BYTES:
+    if is_json and length.isdecimal() and int(length[:18]) > MOST_BODY_BYTES:
         return await _http_error(request, HTTPException(413))
     return await call_next(request)
 

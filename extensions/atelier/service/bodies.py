@@ -7,15 +7,15 @@ import re
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atelier.naming import MOST_BODY_BYTES
 from atelier.wire import API
 
-MOST_BYTES = 8 << 20
 _COUNTED_ELSEWHERE = re.compile(rf"PUT {API}/(bundles|uploads|agent/streams)/[^/]+")
 """Requests whose handlers take bytes piece by piece, under limits of their own."""
 
 
 class BodyLimit:
-    """Middleware that stops reading a body at `MOST_BYTES`, with status 413.
+    """Middleware that stops reading a body at `MOST_BODY_BYTES`, with status 413.
 
     It raises what FastAPI lets through as it is: of any other error while a body is read it makes one of its own.
     """
@@ -33,7 +33,7 @@ class BodyLimit:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MOST_BYTES:
+            if taken > MOST_BODY_BYTES:
                 raise HTTPException(413)
             return message
 

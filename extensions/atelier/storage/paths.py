@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from atelier.errors import RefusedInput
-
-_LONGEST_PATH = 1024
+from atelier.naming import path_fault
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,7 @@ def checked_path(path: str) -> str:
     RefusedInput
         ``bad_path``: absolute, with ``..``, empty or ``.`` parts, a control character, a backslash, or too long.
     """
-    parts = path.split("/")
-    if (
-        not path
-        or len(path.encode(errors="surrogateescape")) > _LONGEST_PATH
-        or any(part in {"", ".", ".."} or len(part.encode(errors="surrogateescape")) > 255 for part in parts)
-        or any(ord(letter) < 32 or letter == "\\" for letter in path)
-    ):
+    if path_fault(path):
         raise RefusedInput(
             "bad_path", f"{path[:200]!r} is not a path below its root.", hint="Give a relative path without '..'."
         )
