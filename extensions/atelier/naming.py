@@ -1,4 +1,4 @@
-"""What names and lists of files the service takes, so that the recorder refuses at once what it would refuse later."""
+"""What names and how much of what a run tells the service takes, so that nobody else takes more."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ MOST_LISTED_BYTES = MOST_BODY_BYTES - (1 << 20)
 
 SYSTEM = "system/"
 """Begins the names of the curves that every run has by itself: how it used the machine."""
+
+MOST_WARNINGS = 100
+"""As many as the service takes at once, and as a run's record holds."""
+
+MOST_CODE_WARNINGS = 50
+"""As many of them may be the code's own: the platform's have room beside them."""
 
 
 def path_fault(path: str) -> str:

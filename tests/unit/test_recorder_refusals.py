@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.agent.shipper import CHUNK_BYTES
+from atelier.agent.pieces import CHUNK_BYTES
 from atelier.errors import RefusedInput
 from atelier.naming import MOST_BODY_BYTES, MOST_LISTED_BYTES, check_kept, check_listed
 from atelier.recorder import Recorder

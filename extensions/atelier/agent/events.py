@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from atelier.agent.held import HeldFile
-from atelier.agent.place import open_regular
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
+from atelier.local.plain import open_regular, write_small
 
 MOST_LINE_BYTES = 1 << 20
 
@@ -80,10 +80,8 @@ class EventReader:
 
     def _note(self) -> None:
         """Note the place, whole or not at all; without it an agent that takes over takes some events again."""
-        part = self._mark.with_name(f"{self._mark.name}.part")
         try:
-            part.write_text(str(self._offset))
-            part.replace(self._mark)
+            write_small(self._mark, str(self._offset).encode())
         except OSError as problem:
             print(f"{self._mark.name} can't be written: {problem}", flush=True)
 
@@ -93,7 +91,7 @@ class EventReader:
             while line := stream.readline(MOST_LINE_BYTES):
                 spent = None
                 if line.endswith(b"\n"):
-                    if not self._is_too_long:
+                    if not self._is_too_long and line.strip():
                         spent = self._one(line)
                     self._is_too_long = False
                 elif len(line) == MOST_LINE_BYTES:

@@ -20,12 +20,11 @@ from atelier.agent.retrying import AWAY, PATIENCE_S
 from atelier.agent.worktime import WorkTime
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
+from atelier.naming import MOST_WARNINGS
 
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
 USAGE_S = 2.0
-MOST_WARNINGS = 100
-"""As many as the service takes at once, and as a run's record holds."""
 
 
 class Heart:
@@ -62,7 +61,7 @@ class Heart:
         """How long that is."""
         self._link, self._family, self._gpus, self._on_stop = link, family, gpus, on_stop
         self._work_time = work_time
-        self._warnings: list[str] = []
+        self._warnings: list[tuple[str, bool]] = []
         self._usage: dict[str, float] = {}
         self._usage_at = self._beat_at = float("-inf")
         self._told: Any = None
@@ -77,7 +76,11 @@ class Heart:
 
     def warn(self, text: str) -> None:
         """Have a warning noted in the run's record."""
-        self._warnings.append(text[:1000])
+        self._warnings.append((text[:1000], False))
+
+    def warn_for_code(self, text: str) -> None:
+        """The same for one that the code gives itself; the record has room for fewer of them."""
+        self._warnings.append((text[:1000], True))
 
     def settle(self) -> None:
         """Tell the last news; waits while the service is away. The beating goes on: there is still the end to tell."""
@@ -128,7 +131,9 @@ class Heart:
         news = (self.progress.as_json(), self._warnings[:MOST_WARNINGS])
         if not is_due and news == self._told and now - self._beat_at < HEARTBEAT_S:
             return
-        body = {"progress": news[0], "usage": self._usage, "warnings": news[1], "ran_s": self._work_time.seconds}
+        told = {"warnings": [text for text, of_code in news[1] if not of_code]}
+        told |= {"code_warnings": [text for text, of_code in news[1] if of_code]}
+        body = {"progress": news[0], "usage": self._usage, **told, "ran_s": self._work_time.seconds}
         crash_point("agent.heartbeat.before")
         answer = self._link.post("/heartbeat", body)
         crash_point("agent.heartbeat.after")

@@ -17,17 +17,18 @@ from atelier.agent.events import OVER, EventReader
 from atelier.agent.heart import Heart
 from atelier.agent.held import HeldFile
 from atelier.agent.link import Link
+from atelier.agent.pieces import CHUNK_BYTES, Pieces
 from atelier.agent.place import Place
 from atelier.agent.retrying import AWAY, Pauses, until_answered
 from atelier.agent.telling import EventTaker
 from atelier.agent.uploads import Uploads
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError, Unreachable
+from atelier.local.plain import write_small
+from atelier.recorder.lines import lost_lines
 
 TICK_S = 0.3
-CHUNK_BYTES = 1 << 20
-LINE_BYTES = 4 << 20
-"""The longest line of metrics, and the most bytes that the service takes at once."""
+_TOLD = {"metrics.jsonl": "values", "events.jsonl": "progress and warnings"}
 
 
 class Shipper:
@@ -62,7 +63,7 @@ class Shipper:
         }
         self._is_wait_told = False
         self._complaints: dict[str, str] = {}
-        self._metrics_end = False
+        self._pieces = Pieces(heart.warn)
         self._notebook_at = 0
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="shipper", daemon=True)
@@ -86,6 +87,17 @@ class Shipper:
         self._ending.set()
         self._wake.set()
         self._thread.join()
+        self._tell_left_out()
+
+    def _tell_left_out(self) -> None:
+        """Tell how much is missing of what the code told."""
+        for name, what in _TOLD.items():
+            if count := lost_lines(self._place.spool / name):
+                self._heart.warn(f"{count} lines of {what} were lost: they could not be written to the run's disk.")
+        if self._pieces.long_lines > 1:
+            self._heart.warn(f"{self._pieces.long_lines} lines of metrics were too long, and were left out.")
+        if self._taker.more_warnings:
+            self._heart.warn(f"{self._taker.more_warnings} more warnings that the code gave were left out.")
 
     def _loop(self) -> None:
         pauses = Pauses()
@@ -140,19 +152,14 @@ class Shipper:
             print(text, flush=True)
 
     def _ship_log(self) -> None:
-        self._ship("log", self._log, len)
+        self._ship("log", self._log, _chunk)
 
     def _ship_metrics(self) -> None:
-        if not self._metrics_end:
-            self.metrics.follow_name()
-            try:
-                self._ship("metrics", self.metrics, lambda data: data.rfind(b"\n") + 1)
-            except ValueError as problem:
-                self._metrics_end = True
-                self._heart.warn(f"Metrics were left out: {problem}.")
+        self.metrics.follow_name()
+        self._ship("metrics", self.metrics, self._pieces.next)
 
-    def _ship(self, stream: str, file: HeldFile, whole: Callable[[bytes], int]) -> None:
-        """Send what a file has more than the service; ``whole`` says how much of a piece may go."""
+    def _ship(self, stream: str, file: HeldFile, piece: Callable[[BinaryIO, int], bytes]) -> None:
+        """Send what a file has more than the service; ``piece`` says what may go from a place on."""
         if not file.hold():
             return
         sent = self._sent[stream]
@@ -161,7 +168,7 @@ class Shipper:
         gone = self._gone_bytes[stream] = sent - file.go_on(sent - self._gone_bytes[stream])
         end = file.size_bytes + gone  # what comes meanwhile waits for the next tick: who prints on would never pause
         with file.reader() as source:
-            while sent < end and (data := _piece(source, sent - gone, whole)):
+            while sent < end and (data := piece(source, sent - gone)):
                 crash_point("agent.ship.before")
                 sent = self._link.put(f"/streams/{stream}", data, offset=sent)["size"]
                 crash_point("agent.ship.after")
@@ -203,18 +210,11 @@ class Shipper:
         )
 
 
-def _piece(source: BinaryIO, offset: int, whole: Callable[[bytes], int]) -> bytes:
-    """What may be sent next: a chunk, or more where not even one line ends in a chunk."""
-    for length in (CHUNK_BYTES, LINE_BYTES):
-        source.seek(offset)
-        data = source.read(length)
-        if whole(data) or len(data) < length:
-            return data[: whole(data)]
-    raise ValueError(f"a line of more than {LINE_BYTES} bytes in the metrics; what follows it is not taken")
+def _chunk(source: BinaryIO, offset: int) -> bytes:
+    source.seek(offset)
+    return source.read(CHUNK_BYTES)
 
 
 def write_control(place: Place, order: str | None) -> None:
     """Tell the code in the run, through ``should_stop()``, what the service wants."""
-    part = place.control.with_suffix(".part")
-    part.write_text(json.dumps({"stop": order}))
-    part.replace(place.control)
+    write_small(place.control, json.dumps({"stop": order}).encode())

@@ -18,6 +18,7 @@ from atelier.agent.heart import Heart
 from atelier.agent.place import Place
 from atelier.agent.uploads import Uploads
 from atelier.crash_points import crash_point
+from atelier.naming import MOST_CODE_WARNINGS
 
 
 class EventTaker:
@@ -37,6 +38,10 @@ class EventTaker:
         self._place, self._heart, self._uploads = place, heart, uploads
         self._newest: Path | None = None
         self._saved: set[str] = set()
+        self._warned: set[str] = set()
+        self.more_warnings = 0
+        """How many warnings the code gave that the record has no room for."""
+
         self.is_second = False
         """Another agent took events before: what is not there any more was stored by it."""
 
@@ -46,7 +51,7 @@ class EventTaker:
         if kind == "progress":
             self._heart.progress.set(event["done"], event.get("total"), event["t"], own=True)
         elif kind == "warning":
-            self._heart.warn(str(event["text"]))
+            self._warn(str(event["text"])[:1000])
         try:
             if kind == "artifact":
                 self._take_artifact(event)
@@ -59,6 +64,14 @@ class EventTaker:
                 raise
             print(f"It was taken before: {problem}", flush=True)
         return kind in {"artifact", "checkpoint", "model"}
+
+    def _warn(self, text: str) -> None:
+        """Tell a warning of the code's own, each once, and as many as the record has room for."""
+        if text not in self._warned and len(self._warned) == MOST_CODE_WARNINGS:
+            self.more_warnings += 1
+        elif text not in self._warned:
+            self._warned.add(text)
+            self._heart.warn_for_code(text)
 
     def forget(self, event: dict[str, Any]) -> None:
         """Remove from the spool what was taken, or refused for good; of checkpoints the newest stays."""

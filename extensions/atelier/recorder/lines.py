@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.crash_points import crash_point
+from atelier.local.plain import read_small
 
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _DIGITS = 20
@@ -24,12 +25,12 @@ class LostLines:
 
     Parameters
     ----------
-    path : Path
-        The file: a number of `_DIGITS` digits.
+    file : Path
+        The file that is written to; beside it is one with a number of `_DIGITS` digits.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: Path) -> None:
+        self._path = _lost_of(file)
 
     def make_room(self) -> None:
         """Make the file, unless it is there or there is no room for it."""
@@ -48,6 +49,19 @@ class LostLines:
             count = int(file.read(_DIGITS) or b"0") + 1
             file.seek(0)
             file.write(b"%0*d" % (_DIGITS, count))
+
+
+def lost_lines(file: Path) -> int:
+    """How many lines of a file of a run were lost, as far as anybody could count them."""
+    try:
+        count = read_small(_lost_of(file), _DIGITS)
+    except OSError:  # nobody has written there
+        return 0
+    return int(count) if count.isdigit() else 0
+
+
+def _lost_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.lost")
 
 
 class LineFile:

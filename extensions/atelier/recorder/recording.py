@@ -117,7 +117,7 @@ class Recorder:
         )
 
     def _file(self, name: str) -> LineFile:
-        lost = LostLines(self._spool / f"{name}.lost") if self.in_run else None
+        lost = LostLines(self._spool / name) if self.in_run else None
         return LineFile(self._spool / name, before_open=self._prepare, lost=lost)
 
     @property

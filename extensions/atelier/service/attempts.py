@@ -184,6 +184,7 @@ class AttemptManager(AttemptFiles):
         usage: Mapping[str, float],
         warnings: Sequence[str],
         *,
+        code_warnings: Sequence[str] = (),
         ran_s: float | None = None,
     ) -> tuple[str, float] | None:
         """A sign of life; the order to stop and the seconds there are for it, or None.
@@ -193,7 +194,9 @@ class AttemptManager(AttemptFiles):
 
         def note() -> tuple[str, float] | None:
             key = agent.run_id, agent.n
-            return self.store.streams.heartbeat(*key, progress=progress, usage=usage, warnings=warnings, ran_s=ran_s)
+            return self.store.streams.heartbeat(
+                *key, progress=progress, usage=usage, warnings=warnings, code_warnings=code_warnings, ran_s=ran_s
+            )
 
         crash_point("service.heartbeat.before")
         try:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row
 
 from atelier.errors import InternalError
+from atelier.naming import SYSTEM
 from atelier.records import FINAL_STATES, RUN_MOVES, AttemptState, Run, RunState
 from atelier.service.attempts import artifact_key
 from atelier.service.store import parse_points
@@ -23,7 +24,7 @@ from atelier.service.store.assembly import artifact_of
 from atelier.service.store.curves import MOST_POINTS
 from atelier.service.store.database import told_database_errors
 from atelier.service.store.lifecycle import holder_of
-from atelier.service.store.streams import SYSTEM, Point
+from atelier.service.store.streams import Point
 from atelier.storage.paths import UPLOADS, model_key
 from atelier.testing.snapshot import File, Snapshot
 

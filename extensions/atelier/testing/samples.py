@@ -88,11 +88,14 @@ def beat(
     progress: dict[str, Any] | None = None,
     usage: dict[str, float] | None = None,
     warnings: Sequence[str] = (),
+    code_warnings: Sequence[str] = (),
     ran_s: float | None = None,
 ) -> tuple[str, float] | None:
     """A sign of life of an attempt; the order to stop, if there is one."""
     key = claim.run_id, claim.n
-    return store.streams.heartbeat(*key, progress=progress, usage=usage or {}, warnings=warnings, ran_s=ran_s)
+    return store.streams.heartbeat(
+        *key, progress=progress, usage=usage or {}, warnings=warnings, code_warnings=code_warnings, ran_s=ran_s
+    )
 
 
 def finished(store: Store, owner: str = "ann#1", *, outcome: Outcome = DONE, **fields: Any) -> str:

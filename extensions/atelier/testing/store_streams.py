@@ -24,7 +24,7 @@ from atelier.service.store.curves import (
     TOO_MANY_NAMES,
 )
 from atelier.service.store.schema import fresh_points
-from atelier.service.store.streams import Point
+from atelier.service.store.streams import MORE_WARNINGS, Point
 from atelier.testing.samples import BROKEN, DONE, beat, claimed, due_now, running
 
 NOW_S = 1.8e9
@@ -372,6 +372,17 @@ class StreamsSuite:
             warnings = [f"warning {n}" for n in range(start, start + 90)]
             beat(store, claim, warnings=warnings)
         assert store.runs.get(claim.run_id).warnings == [f"warning {n}" for n in range(100)]
+
+    def test_warnings_of_the_code_leave_room_for_others(self, store: Store) -> None:
+        claim = running(store)
+        for start in (0, 40, 0):
+            beat(store, claim, code_warnings=[f"code {n}" for n in range(start, start + 40)])
+        beat(store, claim, warnings=["the platform's"], code_warnings=["code 100", "code 3"])
+        assert store.runs.get(claim.run_id).warnings == [
+            *(f"code {n}" for n in range(50)),
+            MORE_WARNINGS,
+            "the platform's",
+        ]
 
     def test_progress_stays_after_the_end_and_its_time_left_goes(self, store: Store) -> None:
         progress = {"done": 2.0, "total": 5.0, "left_s": 3.5, "at": "2026-01-02T03:04:05.678Z"}

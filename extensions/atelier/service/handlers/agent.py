@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from atelier.errors import RefusedInput
+from atelier.naming import MOST_WARNINGS
 from atelier.records import MOST_FILE_BYTES, Environment, ModelFile, ModelVersion, Progress, Real, Whole
 from atelier.service.attempts import FileReport, FinishReport
 from atelier.service.boundary import FromAgent, RanS
@@ -36,7 +37,8 @@ class Heartbeat(FromAgent):
 
     progress: Progress | None = None
     usage: dict[str, Real] = Field(default_factory=dict)
-    warnings: list[str] = Field(default_factory=list, max_length=100)
+    warnings: list[str] = Field(default_factory=list, max_length=MOST_WARNINGS)
+    code_warnings: list[str] = Field(default_factory=list, max_length=MOST_WARNINGS)
     ran_s: RanS = None
 
 
@@ -86,7 +88,9 @@ def started(body: StartReport, service: Parts, agent: Agent) -> dict[str, Any]:
 def heartbeat(body: Heartbeat, service: Parts, agent: Agent) -> dict[str, Any]:
     """A sign of life; answers the order to stop, if there is one, and the seconds there are for it."""
     progress = body.progress.model_dump(mode="json") if body.progress else None
-    order = service.attempts.heartbeat(agent, progress, body.usage, body.warnings, ran_s=body.ran_s)
+    order = service.attempts.heartbeat(
+        agent, progress, body.usage, body.warnings, code_warnings=body.code_warnings, ran_s=body.ran_s
+    )
     return {"stop": order[0], "grace_s": order[1]} if order else {"stop": None}
 
 

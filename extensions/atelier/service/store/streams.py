@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from atelier.naming import MOST_CODE_WARNINGS, MOST_WARNINGS, SYSTEM
 from atelier.quantities import utcnow
 from atelier.service.store.curves import Entry, Folder, note_points, note_usage, text_of
 from atelier.service.store.database import Database, next_change
@@ -20,9 +21,7 @@ from atelier.service.store.schema import attempts, runs
 log = logging.getLogger("atelier.service")
 
 STREAMS = ("log", "metrics")
-SYSTEM = "system/"
-"""Begins the names of the curves that every run has by itself: how it used the machine."""
-
+MORE_WARNINGS = f"The code gave more warnings than the {MOST_CODE_WARNINGS} that a run's record holds of them."
 _MOST_STEPS = 2**63
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -117,11 +116,12 @@ class StreamStore:
         progress: Mapping[str, Any] | None,
         usage: Mapping[str, float],
         warnings: Iterable[str],
+        code_warnings: Iterable[str] = (),
         ran_s: float | None = None,
     ) -> tuple[str, float] | None:
         """Note a sign of life; the order to stop that the agent has to obey and the seconds it has, or None.
 
-        The agent counts them from when it hears of it first.
+        The agent counts them from when it hears of it first. Warnings of the code's own leave room for others.
         """
         with self._db.write() as connection:
             row, attempt = live_pair(connection, run_id, n)
@@ -131,7 +131,8 @@ class StreamStore:
                 note_usage(connection, run_id, _curves_of(usage), attempt=n)
             this = (attempts.c.run_id == run_id) & (attempts.c.n == n)
             connection.execute(update(attempts).where(this).values(**values))
-            self._note(connection, row, progress, list(warnings), changed=bool(usage))
+            told = _warnings(row.warnings, warnings, code_warnings)
+            self._note(connection, row, progress, told, changed=bool(usage))
         if usage:
             self._folder.fold_if_due(run_id)
         return (str(attempt.stop), float(attempt.stop_grace_s or 0.0)) if attempt.stop else None
@@ -148,10 +149,8 @@ class StreamStore:
         values: dict[str, Any] = {}
         if progress is not None and dict(progress) != row.progress:
             values["progress"] = dict(progress)
-        told = dict.fromkeys(text[:1000] for text in warnings)
-        fresh = [text for text in told if text not in row.warnings]
-        if fresh:
-            values["warnings"] = [*row.warnings, *fresh][:100]
+        if warnings != row.warnings:
+            values["warnings"] = warnings
         if values or changed:
             connection.execute(update(runs).where(runs.c.id == row.id).values(**values, change=next_change(connection)))
 
@@ -162,6 +161,20 @@ class StreamStore:
     def fold(self, run_id: str) -> None:
         """Bring all points of a run into its curves; what they tell stays the same."""
         self._folder.fold(run_id)
+
+
+def _warnings(known: list[str], told: Iterable[str], of_code: Iterable[str]) -> list[str]:
+    """All warnings of a run, each once; of the code's own so many that there is room for others."""
+    kept, others = dict.fromkeys(known), [text[:1000] for text in told]
+    for text in (text[:1000] for text in of_code):
+        if text in kept or len(kept) < MOST_CODE_WARNINGS:
+            kept[text] = None
+        else:
+            others.append(MORE_WARNINGS)
+    for text in others:
+        if len(kept) < MOST_WARNINGS:
+            kept[text] = None
+    return list(kept)
 
 
 def _by_name(points: Iterable[Point]) -> dict[str, list[Entry]]:
