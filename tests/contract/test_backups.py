@@ -222,24 +222,6 @@ def test_secrets_settings_and_the_hubs_users_come_back(service: Service, home: P
     assert not (other / ".restoring").exists()
 
 
-def test_a_run_whose_agent_is_still_here_goes_on(service: Service, home: Path, tmp_path: Path) -> None:
-    agent, other = begin(service), begin(service)
-    at_work = service.attempts.append(agent, "log", 0, b"first\n")
-    back_up(home, tmp_path / "backup")
-    service.attempts.append(agent, "log", at_work, b"second\n")
-    service.store.close()
-    (home / "run/attempts" / agent.run_id / "1").mkdir(parents=True)
-    restore(tmp_path / "backup", home, replace=True)
-    again = service_of(home)
-    assert [(row.id, row.attempt_n) for row in again.store.runs.live_attempts()] == [(agent.run_id, 1)]
-    assert again.store.runs.get(other.run_id).state == "lost"
-    assert again.attempts.append(agent, "log", at_work + 7, b"third\n") == at_work, "it must be told where to go on"
-    assert again.attempts.append(agent, "log", at_work, b"second\nthird\n") == at_work + 13
-    again.attempts.finish(agent, FinishReport(state=AttemptState.SUCCEEDED))
-    assert again.blobs.read(RunPaths(agent.run_id).whole(1, "log")) == b"first\nsecond\nthird\n"
-    again.store.close()
-
-
 # -- damage and refusals ------------------------------------------------------------------------------------------
 def damaged(folder: Path) -> Iterator[tuple[str, Path]]:
     """Files of a backup, and what is done to each."""
@@ -273,6 +255,21 @@ def test_every_damaged_file_is_found_and_nothing_is_restored(service: Service, h
         shutil.rmtree(folder)
 
 
+def test_a_link_in_the_place_of_a_file_is_damage(service: Service, home: Path, tmp_path: Path) -> None:
+    agent = begin(service)
+    keep(service, agent, "a.bin", b"a" * 100)
+    back_up(home, tmp_path / "backup")
+    target = Objects(tmp_path / "backup").path(hashlib.sha256(b"a" * 100).hexdigest())
+    target.rename(tmp_path / "elsewhere")
+    target.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RefusedInput, match="are not there") as caught:
+        restore(tmp_path / "backup", tmp_path / "other", replace=False)
+    assert caught.value.code == "damaged_backup"
+    back_up(home, tmp_path / "backup")
+    assert not target.is_symlink(), "the next backup takes the file itself"
+    assert verify(tmp_path / "backup")[1] == []
+
+
 def made_up(files: dict[str, str], version: int = 1) -> str:
     """A manifest that no backup has made."""
     listed = {path: {"sha256": sha256, "size_bytes": 0} for path, sha256 in files.items()}
@@ -289,6 +286,18 @@ def made_up(files: dict[str, str], version: int = 1) -> str:
         made_up({"../x": "a" * 64}),
         made_up({"/x": "a" * 64}),
         made_up({"x": "../../x"}),
+        made_up({"atelier.yaml": "../../x"}),
+        made_up({"atelier.yaml": "a" * 64, "atelier.yaml/x": "a" * 64}),
+        made_up({"secrets/x": "a" * 64, "secrets/x/y": "a" * 64}),
+        made_up({"blobs": "a" * 64}),
+        made_up({"blobs/runs": "a" * 64}),
+        made_up({"blobs/runs/r-1": "a" * 64}),
+        made_up({"blobs/runs/r-1/x": "a" * 64, "blobs/runs/r-1/x/y": "a" * 64}),
+        made_up({"blobs/runs/r-1/../../../x": "a" * 64}),
+        made_up({"blobs/runs/r-1/" + "x" * 256: "a" * 64}),
+        made_up({"blobs/runs/r-1/\udcff": "a" * 64}),
+        made_up({"run/attempts/x": "a" * 64}),
+        "[" * 100_000,
     ],
 )
 def test_a_torn_or_made_up_manifest_is_none(tmp_path: Path, text: str) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from atelier.errors import Conflict
+from atelier.local.attempts import marks_of
 from atelier.records import AttemptState, Reason
 from atelier.service.attempts import AgentCaller, FinishReport
 from atelier.service.backends import Key
+from atelier.service.backends.local import is_locked
 from atelier.service.backups import back_up, restore
 from atelier.service.handlers.context import Service
 from atelier.service.store import Outcome
 from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.testing.invariants import broken
 from atelier.testing.samples import claimed, due_now
+from tests.cli_driver import wait_for
 from tests.contract.writing_runs import begin, checkpoint, ended, keep, key_of, publish, restored, service_of
 from tests.service_driver import SETTINGS
 
@@ -221,3 +228,64 @@ def test_a_restore_that_is_cut_off_is_done_again(tmp_path: Path, monkeypatch: py
     assert again.store.runs.get(run_id).state == "succeeded"
     again.store.close()
     assert (other / "secrets/password").read_text() == "hush\n"
+
+
+# -- a home with runs at work -------------------------------------------------------------------------------------
+@contextmanager
+def agent_at_work(folder: Path, key: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with the marks and the lock of an attempt's agent."""
+    folder.mkdir(parents=True)
+    (folder / "orders.json").write_text("{}")
+    code = "import fcntl, time; lock = open('lock', 'w'); fcntl.flock(lock, fcntl.LOCK_EX); time.sleep(120)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=os.environ | marks_of(key, folder))
+    try:
+        wait_for(lambda: is_locked(folder / "lock"), "the agent to have its lock")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_home_whose_runs_are_at_work_is_left_alone_unless_they_are_ended(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    agent = begin(service)
+    service.attempts.append(agent, "log", 0, b"first\n")
+    back_up(home, tmp_path / "backup")
+    keep(service, agent, "later.bin", b"let go by the agent, and not in the backup")
+    service.store.close()
+    folder = home / "run/attempts" / agent.run_id / "1"
+    with agent_at_work(folder, f"{agent.run_id}/1") as process:
+        before = (home / "db/atelier.sqlite").read_bytes()
+        with pytest.raises(Conflict, match=agent.run_id) as caught:
+            restore(tmp_path / "backup", home, replace=True)
+        assert caught.value.code == "runs_at_work"
+        assert (process.poll(), (home / "db/atelier.sqlite").read_bytes()) == (None, before)
+        assert not (home / ".restoring").exists()
+        _, aside = restore(tmp_path / "backup", home, replace=True, end_runs=True)
+        assert process.wait(timeout=10) == -signal.SIGKILL
+    assert aside is not None
+    assert (aside / folder.relative_to(home) / "orders.json").exists()
+    assert not folder.exists()
+    again = service_of(home)
+    assert again.store.runs.get(agent.run_id).state == "lost"
+    again.store.close()
+
+
+def test_what_a_dead_agent_has_left_is_not_brought_into_an_older_record(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    """Its result would say that all is there; what it had told since the backup is not."""
+    agent = begin(service)
+    back_up(home, tmp_path / "backup")
+    service.store.close()
+    folder = home / "run/attempts" / agent.run_id / "1"
+    folder.mkdir(parents=True)
+    for name in ("orders.json", "lock", "result.json"):
+        (folder / name).write_text("{}")
+    _, aside = restore(tmp_path / "backup", home, replace=True)
+    assert aside is not None
+    assert (aside / folder.relative_to(home) / "result.json").exists()
+    again = service_of(home)
+    assert again.store.runs.get(agent.run_id).state == "lost"
+    again.store.close()

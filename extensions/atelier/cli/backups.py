@@ -49,7 +49,7 @@ def _verify(folder: Path, output: Output) -> int:
 def restore(options: Namespace, output: Output) -> int:
     """Make a home of a backup."""
     folder, home = Path(options.folder).expanduser().absolute(), atelier_home()
-    manifest, aside = _backups().restore(folder, home, replace=options.replace)
+    manifest, aside = _backups().restore(folder, home, replace=options.replace, end_runs=options.end_runs)
     output.document({"home": str(home), "made_at": manifest.made_at, "files": len(manifest.files),
                      "aside": str(aside) if aside else None})  # fmt: skip
     output.say(f"{home} is as it was at {manifest.made_at[:19]} UTC. Runs that lived then will be told of as lost.")

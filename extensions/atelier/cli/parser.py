@@ -121,6 +121,9 @@ def _platform(add: _Adder) -> None:
     restore = add("restore", "backups:restore", "fill a home from a backup", "atelier restore /mnt/backup/atelier")
     restore.add_argument("folder", metavar="FOLDER", help="folder that 'atelier backup' has made")
     restore.add_argument("--replace", action="store_true", help="move what the home has aside, which is refused else")
+    restore.add_argument(
+        "--end-runs", action="store_true", help="end runs that are at work in it, which is refused else"
+    )
     doctor = add(
         "doctor", "doctor:doctor", "look at this computer and its settings, and say what to do", "atelier doctor"
     )
@@ -186,6 +189,7 @@ def _runs(add: _Adder) -> None:
     logs.add_argument(
         "-f", "--follow", action="store_true", help="go on until the run is final; exit code 1 unless it succeeded"
     )
+    logs.add_argument("--attempt", type=int, metavar="N", help="only what this attempt has written (all attempts)")
     cancel = add("cancel", "runs:cancel", "ask a run to stop", "atelier cancel last")
     cancel.add_argument("run", metavar="RUN", help=RUN_HELP)
     cancel.add_argument("--now", action="store_true", help="end it at once, without time for a checkpoint")

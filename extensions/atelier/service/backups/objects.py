@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 
 from atelier.errors import RefusedInput
 from atelier.local.durable import put_in_place
+from atelier.service.backups import places as at
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
@@ -59,10 +61,12 @@ class Manifest:
                 raise ValueError(f"its format is {told['format']}, and this version reads {FORMAT}")
             files = {str(path): Content(**content) for path, content in told["files"].items()}
             for path, content in files.items():
-                if not (_is_below(path) and _SHA256.fullmatch(content.sha256)):
+                if not (at.is_place(path) and _SHA256.fullmatch(content.sha256)):
                     raise ValueError(f"{path[:200]!r} can't be restored")
+            if within := next((path for path in files if not files.keys().isdisjoint(_folders_of(path))), None):
+                raise ValueError(f"{within[:200]!r} lies within a file")
             return cls(str(told["made_at"]), str(told["version"]), files, [str(path) for path in told["missing"]])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             why = f"{folder / MANIFEST}: {problem}"
             hint = "Name a folder that 'atelier backup' has made."
             raise RefusedInput("not_a_backup", f"{folder} is not a whole backup ({why}).", hint=hint) from problem
@@ -89,11 +93,12 @@ class Objects:
         return self._root / sha256[:2] / sha256
 
     def has(self, content: Content) -> bool:
-        """Whether a content is there, as far as its size tells."""
+        """Whether a content is there, as a plain file, as far as its size tells."""
         try:
-            return self.path(content.sha256).stat().st_size == content.size_bytes
+            status = self.path(content.sha256).lstat()
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == content.size_bytes
 
     def link(self, reader: BinaryIO) -> Content:
         """Keep an open file that is only ever replaced, never written into; a copy where it can't be linked."""
@@ -131,7 +136,7 @@ class Objects:
     def _name(self, part: Path, sha256: str) -> None:
         target = self.path(sha256)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        if not target.exists() or target.stat().st_size != part.stat().st_size:
+        if not self.has(Content(sha256, part.stat().st_size)):
             os.replace(part, target)
 
     def prune(self, kept: set[str]) -> None:
@@ -149,9 +154,9 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def _is_below(path: str) -> bool:
-    """Whether a path from a manifest stays within the home that it is restored to."""
-    return not any(part in {"", ".", ".."} for part in path.split("/")) and "\0" not in path
+def _folders_of(path: str) -> Iterator[str]:
+    """The folders that a path lies in."""
+    return (path[:n] for n, letter in enumerate(path) if letter == "/")
 
 
 def _digest_of(pieces: Iterable[bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,19 @@ PLAIN_FILES = (SETTINGS, "ports.json")
 SECRETS = "secrets"
 BLOBS = "blobs"
 """Names within a backup; most are those within a home, too."""
+
+_LONGEST_NAME_BYTES = 255
+_OF_BLOBS = re.compile("(runs|models|uploads)/.+/.+", re.DOTALL)
+
+
+def is_place(path: str) -> bool:
+    """Whether a path from a manifest is one that a backup has: none else is restored, and none out of the home."""
+    names = path.split("/")
+    if "\0" in path or any(name in {"", ".", ".."} or len(name.encode()) > _LONGEST_NAME_BYTES for name in names):
+        return False
+    if path in {DATABASE, HUB_DATABASE, *PLAIN_FILES}:
+        return True
+    return _OF_BLOBS.fullmatch("/".join(names[1:])) is not None if names[0] == BLOBS else names[:-1] == [SECRETS]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason
 from atelier.service.backups import places as at
 from atelier.service.backups.checking import verify
+from atelier.service.backups.living import refuse_living
 from atelier.service.backups.objects import Manifest, Objects
 from atelier.service.backups.places import Places
 from atelier.service.store import Outcome, Store
@@ -25,12 +26,12 @@ UNFINISHED = ".restore-unfinished"
 _LOCKS = ("service.lock", "up.lock")
 
 
-def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path | None]:
+def restore(folder: Path, home: Path, *, replace: bool, end_runs: bool = False) -> tuple[Manifest, Path | None]:
     """Verify a backup, and make a home of it; what it held, and where that lies which was in the way.
 
     Runs that lived when the backup was made are lost, and say so, or wait for their next attempt; those that waited
-    wait again. One whose agent has its folder in this home is left to the home's service. A restore that was cut off is
-    done again, with ``replace``: until then no service begins.
+    wait again. Folders of attempts are in the way, too: their agents have told, and let go, what the backup hasn't. A
+    restore that was cut off is done again, with ``replace``: until then no service begins.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
         The ``ATELIER_HOME``, made when it is not there.
     replace : bool
         Whether what the home has is moved aside.
+    end_runs : bool
+        Whether runs that are at work in the home are ended.
 
     Raises
     ------
@@ -47,6 +50,7 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
         ``not_a_backup``, ``damaged_backup``.
     Conflict
         ``home_in_use``: a service or platform holds the home. ``home_not_empty``: it has a database or blobs.
+        ``runs_at_work``: agents live in it.
     """
     manifest, faults = verify(folder)
     if faults:
@@ -59,8 +63,9 @@ def restore(folder: Path, home: Path, *, replace: bool) -> tuple[Manifest, Path 
         blobs = _blobs_of(places, replace=replace)
         if not replace:
             _refuse_full(places, blobs)
+        refuse_living(home, end=end_runs)
         _lay_out(manifest, objects, home / STAGED, blobs)
-        _end_what_is_not_here(home, manifest.made_at)
+        _end_what_lived(home, manifest.made_at)
         aside = home / f"before-restore-{utcnow():%Y%m%dT%H%M%S}"
         _put_in_place(places, aside, blobs, replace=replace)
     return manifest, aside if aside.exists() else None
@@ -136,17 +141,15 @@ def _lay_out(manifest: Manifest, objects: Objects, staged: Path, blobs: BlobStor
     os.sync()
 
 
-def _end_what_is_not_here(home: Path, made_at: str) -> None:
-    """End the attempts that lived at the time of the backup, but for those whose folders this home still has."""
+def _end_what_lived(home: Path, made_at: str) -> None:
+    """End the attempts that lived at the time of the backup."""
     moment = made_at[:16].replace("T", " ")
     words = f"It was at work when the backup of {moment} UTC was made, from which its record was restored; "
     words += "how it went on is not known here."
     store = Store(f"sqlite:///{home / STAGED / at.DATABASE}")
     try:
         for row in store.runs.live_attempts():
-            if not (home / "run" / "attempts" / row.id / str(row.attempt_n)).exists():
-                lost = Outcome(AttemptState.LOST, Reason.AGENT_LOST, words)
-                store.runs.finish(row.id, row.attempt_n, lost)
+            store.runs.finish(row.id, row.attempt_n, Outcome(AttemptState.LOST, Reason.AGENT_LOST, words))
     finally:
         store.close()
 
@@ -159,6 +162,7 @@ def _put_in_place(places: Places, aside: Path, blobs: BlobStore | None, *, repla
     if blobs is not None and _exchange(blobs, aside.name):
         aside.mkdir(mode=0o700, parents=True, exist_ok=True)
         (aside / "blobs.txt").write_text(f"The blobs lie in {places.blobs_url.rstrip('/')}/{aside.name}.\n")
+    _move_aside(home / "run" / "attempts", aside, home)
     parts = {name: home / name for name in (at.BLOBS, at.SECRETS, *at.PLAIN_FILES, at.HUB_DATABASE)}
     for name, target in {**parts, at.DATABASE: places.database}.items():
         if replace or (staged / name).exists():
