@@ -26,6 +26,17 @@ _ROWS = r"""list => [...list.querySelectorAll('.at-row')].map(row => [
 ])"""
 
 
+_PLACES = r"""(list, text) => [...list.querySelectorAll('.at-place')].map(place => {
+  const node = place.firstChild, was = node.data;
+  node.data = text || was;
+  const box = place.getBoundingClientRect(), cell = place.closest('.at-cell-state');
+  const isWhole = box.height < 2 * parseFloat(getComputedStyle(place).fontSize)
+    && cell.scrollWidth <= cell.clientWidth && box.right <= cell.getBoundingClientRect().right;
+  node.data = was;
+  return [text || was, isWhole];
+})"""
+
+
 @dataclass(frozen=True)
 class RunsPane:
     """A drawn list of runs, wherever it is."""
@@ -36,6 +47,13 @@ class RunsPane:
         """Name and state of each run, from the top."""
         rows: list[list[str]] = self.root.evaluate(_ROWS)
         return rows
+
+    def has_room_for_places(self, count: int) -> None:
+        """Each place in the queue is one line, whole, and inside its row; also one of four digits."""
+        for text in ("", "place 1234"):
+            places = self.root.evaluate(_PLACES, text)
+            assert len(places) == count, places
+            assert all(is_whole for _, is_whole in places), places
 
     def menu(self, name: str) -> Locator:
         """The menu of a run's row, opened by keys; the first thing that can be done has the focus."""

@@ -107,6 +107,7 @@ def orders(pane: RunsPane, records: Records) -> None:
 def tells_why_one_waits(ann: Visitor, records: Records) -> None:
     panel = ann.page.locator("#atelier-runs")
     ann.looks_well("queue", panel)
+    shows_places_whole(ann)
     RunsPane(panel).menu("a")
     ann.looks_well("queue-menu", panel)
     ann.page.keyboard.press("Escape")
@@ -117,6 +118,18 @@ def tells_why_one_waits(ann: Visitor, records: Records) -> None:
     card = agrees_with_record(run, record)
     assert card["facts"] == {"In the queue": "place 2"}
     ann.looks_well("why-waits", panel)
+
+
+def shows_places_whole(ann: Visitor) -> None:
+    """In the side panel as wide as it is made, in a wide window and a narrow one."""
+    usual = ann.page.viewport_size
+    panel = ann.page.locator("#atelier-runs")
+    for width in (1400, 640):
+        ann.page.set_viewport_size({"width": width, "height": 900})
+        RunsPane(panel).has_room_for_places(2)
+        ann.picture(f"queue-{width}", panel)
+    assert usual is not None
+    ann.page.set_viewport_size(usual)
 
 
 def pins_and_can_not_delete(ann: Visitor, records: Records, wrong: str) -> None:
@@ -164,6 +177,7 @@ def looks_well_in_the_dark(ann: Visitor, wrong: str) -> None:
     ann.looks_well("why-failed", tab)
     panel = ann.page.locator("#atelier-runs")
     panel.get_by_role("button", name="All runs").click()
+    shows_places_whole(ann)
     RunsPane(panel).menu("a")
     ann.looks_well("queue-menu", panel)
     ann.page.keyboard.press("Escape")

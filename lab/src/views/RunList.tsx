@@ -173,12 +173,12 @@ function Row(props: RowProps): JSX.Element {
   const percent = run.state === 'running' ? progressPercent(run.progress) : null;
   return (
     <tr className={`at-row${props.opened ? ' at-row-opened' : ''}`} onClick={props.open}>
-      <td className="at-cell-state">
+      <td className={`at-cell-state${placeText(run) ? ' at-cell-waits' : ''}`}>
         <span className="at-state" title={run.message}>
           <StateIcon state={run.state} />
           {runStateText(run)}
           {percent !== null && <span className="at-quiet"> {percent} %</span>}
-          {placeText(run) && <span className="at-quiet"> {placeText(run)}</span>}
+          {placeText(run) && <span className="at-quiet at-place">{` ${placeText(run)}`}</span>}
         </span>
       </td>
       <td className="at-cell-name">
