@@ -74,6 +74,12 @@ def read_log(client: Client, run_id: str, *, attempt: int | None = None, offset:
         offset = piece["next"]
 
 
+def read_logs(client: Client, run_id: str, attempts: int) -> Iterator[LogPiece]:
+    """The logs of so many attempts as far as they are written, the first attempt's first."""
+    for attempt in range(1, attempts + 1):
+        yield from read_log(client, run_id, attempt=attempt)
+
+
 def follow_log(client: Client, run_id: str) -> Iterator[LogPiece]:
     """The log from the first attempt's beginning, as it grows and from attempt to attempt, until the run is final."""
     attempt, offset = 1, 0

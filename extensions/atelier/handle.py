@@ -15,7 +15,7 @@ from atelier.display.bundles import run_bundle, runs_bundle
 from atelier.display.terminal import HarmlessText
 from atelier.display.text import Rows, ago, lasted, run_progress_text
 from atelier.errors import Conflict, NotFound, RefusedInput, RunFailed, StillRunning
-from atelier.following import follow_log, is_older, read_log, watch
+from atelier.following import follow_log, is_older, read_log, read_logs, watch
 from atelier.quantities import format_bytes
 from atelier.records import Artifact, Attempt, ErrorReport, Progress, Reason, Run, RunState
 
@@ -159,20 +159,26 @@ class RunHandle:
             )
             raise
 
-    def logs(self, follow: bool = False) -> str:
-        """The text that the newest attempt has written.
+    def logs(self, follow: bool = False, *, attempt: int | None = None) -> str:
+        """The text that all attempts have written, one after another as it was written.
 
         Parameters
         ----------
         follow : bool
             Print every attempt's text as it comes until the run is final (of its control sequences only the colours),
             and return all of it, as it was written.
+        attempt : int, optional
+            Only this one's.
         """
         if not follow:
-            return "".join(piece.text for piece in read_log(self._client, self.id))
+            if attempt is not None:
+                return "".join(piece.text for piece in read_log(self._client, self.id, attempt=attempt))
+            return "".join(piece.text for piece in read_logs(self._client, self.id, len(self.record.attempts)))
         pieces, shown = [], HarmlessText(colours=True)
         with self._interruptible():
             for piece in follow_log(self._client, self.id):
+                if attempt not in {None, piece.attempt}:
+                    continue
                 print(shown.feed(piece.text), end="", flush=True)
                 pieces.append(piece.text)
         print(shown.end(), end="", flush=True)

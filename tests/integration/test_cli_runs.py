@@ -169,6 +169,29 @@ def _typed_at_a_terminal(there: Terminal, *words: str) -> str:
     return shown.decode()
 
 
+TRIES_AGAIN = """import os, signal, sys
+import atelier
+job = atelier.current_run()
+print("attempt", job.attempt, flush=True)
+if job.attempt == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_logs_of_all_attempts_are_shown_or_of_one(there: Terminal) -> None:
+    there.write("again.py", TRIES_AGAIN)
+    assert there.type("submit", "again.py", "--retries", "1", "--wait").code == 0
+    shown, followed = there.type("logs", "last"), there.type("logs", "last", "-f")
+    assert shown.out == followed.out == "attempt 1\nattempt 2\n"
+    assert shown.err == "--- attempt 1 ---\n--- attempt 2 ---\n"
+    assert "--- attempt 2 ---\n" in followed.err
+    one = there.type("logs", "last", "--attempt", "1")
+    assert (one.out, one.err) == ("attempt 1\n", "")
+    assert there.type("logs", "last", "-f", "--attempt", "2").out == "attempt 2\n"
+    assert there.type("logs", "last", "--attempt", "3").code != 0
+    assert there.json("logs", "last")["text"] == "attempt 1\nattempt 2\n"
+
+
 def test_a_log_is_followed_while_it_grows(there: Terminal) -> None:
     there.type("submit", "short.py")
     with there.begin("logs", "last", "-f") as process:

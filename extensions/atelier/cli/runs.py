@@ -14,7 +14,7 @@ from atelier.client import Client
 from atelier.display.evidence import attempt_rows, facts, is_explained, noticed
 from atelier.display.text import ago, clean, lasted, run_progress_text
 from atelier.errors import RefusedInput
-from atelier.following import FINAL, LogPiece, follow_log, read_log, watch
+from atelier.following import FINAL, LogPiece, follow_log, read_log, read_logs, watch
 from atelier.quantities import format_bytes, format_duration, utcnow
 from atelier.resolving import resolve_run
 
@@ -163,23 +163,27 @@ def _code(source: Mapping[str, Any]) -> str:
 
 
 def logs(options: Namespace, output: Output) -> int:
-    """Print a run's log as far as it is, or until the end."""
+    """Print the logs of a run's attempts as far as they are, or until the end."""
     with client_of(options) as client:
         record = resolve_run(client, options.run)
         if options.follow:
-            return follow(client, record["id"], output, document=True)
-        printed = _printed(read_log(client, record["id"]), output)
+            return follow(client, record["id"], output, attempt=options.attempt, document=True)
+        if options.attempt is not None:
+            pieces = read_log(client, record["id"], attempt=options.attempt)
+        else:
+            pieces = read_logs(client, record["id"], len(record["attempts"]))
+        printed = _printed(pieces, output, heads_first=options.attempt is None and len(record["attempts"]) > 1)
     output.document({"run": record["id"], **printed})
     return 0
 
 
-def _printed(pieces: Iterable[LogPiece], output: Output) -> dict[str, Any]:
+def _printed(pieces: Iterable[LogPiece], output: Output, *, heads_first: bool = False) -> dict[str, Any]:
     """Print pieces as they come, a new attempt announced on stderr; the document of ``--json``."""
     attempt = None
     texts = []
     try:
         for piece in pieces:
-            if attempt is not None and piece.attempt != attempt:
+            if piece.attempt != attempt and (heads_first or attempt is not None):
                 output.end_log()
                 output.note(f"--- attempt {piece.attempt} ---")
             attempt = piece.attempt
@@ -191,10 +195,11 @@ def _printed(pieces: Iterable[LogPiece], output: Output) -> dict[str, Any]:
     return {"attempt": attempt, "text": "".join(texts)}
 
 
-def follow(client: Client, run_id: str, output: Output, *, document: bool = False) -> int:
-    """Show a run's log until it is final; 0 when it succeeded, 1 else, 130 when interrupted."""
+def follow(client: Client, run_id: str, output: Output, *, attempt: int | None = None, document: bool = False) -> int:
+    """Show a run's log, or one attempt's, until it is final; 0 when it succeeded, 1 else, 130 when interrupted."""
+    pieces = (piece for piece in follow_log(client, run_id) if attempt in {None, piece.attempt})
     try:
-        printed = _printed(follow_log(client, run_id), output)
+        printed = _printed(pieces, output)
     except KeyboardInterrupt:
         return interrupted(run_id, output)
     if document:
