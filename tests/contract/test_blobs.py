@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from atelier.agent.place import fetch, store, write_whole
+from atelier.agent.place import fetch, store
 from atelier.errors import Unavailable
+from atelier.local.plain import write_whole
 from atelier.storage import BlobStore, FilesystemBlobs, open_blobs
 from atelier.storage.objects import ObjectBlobs
 from atelier.testing.blobs import ODD_KEYS, BlobStoreContract

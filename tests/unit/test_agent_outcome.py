@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from atelier.agent.outcome import UserError, classify, error_in_log, failed, plain, stopped
+from atelier.agent.outcome import UserError, classify, error_in_log, failed, plain, stopped, written_end
+from atelier.service.attempts import FinishReport
 
 ROOT = "/home/atelier/run/attempts/r-aaaaaaaaaa/1/work"
 
@@ -140,3 +145,31 @@ def test_a_cell_is_the_place_in_a_notebook() -> None:
     assert classify(UserError("ValueError", "x", "", cell=3, line=2))[1] == "ValueError: x (cell 3, line 2)"
     assert classify(UserError("ValueError", "x", "", cell=3))[1] == "ValueError: x (cell 3)"
     assert len(classify(UserError("ValueError", "x" * 10_000, ""))[1]) < 400
+
+
+@pytest.mark.parametrize("letter", ["x", "数", "\x00", "\ud800"])
+def test_what_is_told_of_an_error_is_bounded(letter: str) -> None:
+    """Head and tail stay, and what is left out between them is counted; the service takes some MiB at once."""
+    long = f"the head {letter * 3_000_000} the tail"
+    told = failed(UserError(letter * 3_000_000, long, long, file=f"{letter * 3_000_000}.py", line=1), 1).as_json()
+    assert len(json.dumps(told)) < 2 << 20
+    for text in (told["error"]["message"], told["error"]["traceback"]):
+        assert text.startswith("the head ")
+        assert text.endswith(" the tail")
+        left_out = int(re.findall(r"\[… (\d+) bytes are left out …\]", text)[0])
+        whole = long.encode(errors="backslashreplace")
+        assert left_out + len(re.sub(r"\[…[^\]]*\]", "", text).encode()) == len(whole)
+    FinishReport.model_validate_json(json.dumps(told))
+
+
+def test_a_spoilt_end_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert written_end(path) is None
+    for text in ("", "{", "[1]", '{"state": []}', '{"state": "won"}', "[" * 100_000):
+        path.write_text(text)
+        assert written_end(path) is None, text
+    path.write_text(json.dumps(failed(None, 3).as_json()))
+    assert written_end(path) == failed(None, 3).as_json()
+    path.unlink()
+    os.mkfifo(path)
+    assert written_end(path) is None

@@ -12,10 +12,11 @@ import pytest
 from atelier.agent.events import EventReader
 from atelier.agent.notebook import with_parameters
 from atelier.agent.outputs import Written, remember, written
-from atelier.agent.place import Place, fetch, sha256_of, store, write_whole
+from atelier.agent.place import Place, fetch, sha256_of, store
 from atelier.agent.progress import ProgressMeter
 from atelier.agent.surroundings import packages_of
 from atelier.errors import Conflict, RefusedInput, Unreachable
+from atelier.local.plain import write_whole
 
 
 # -- events -------------------------------------------------------------------------------------------------------
@@ -207,8 +208,24 @@ def test_what_was_written_is_found(tmp_path: Path) -> None:
         (root / name).write_text("x")
     (root / "link").symlink_to("/etc/passwd")
     os.mkfifo(root / "pipe")
-    kept = [".hidden", "changed.txt", "deep/new.txt", "new.txt"]
-    assert written(root, note) == Written(kept, 0, ["link (a link)", "pipe (a pipe)"])
+    kept = [".hidden", "changed.txt", "deep/new.txt", "new.txt", "x.pyc", "x.tmp"]
+    tools = [f"{name} (an environment's or a tool's own folder)" for name in (".git", ".venv")]
+    assert written(root, note) == Written(kept, 0, [*tools, "link (a link)", "pipe (a pipe)"])
+
+
+def test_what_may_be_a_result_is_kept_however_it_is_called(tmp_path: Path) -> None:
+    """Folders of tools are named where the work has written there, and kept nowhere."""
+    root, note = tmp_path / "work", tmp_path / "before.json"
+    for name in (".git", "old/node_modules", ".cache"):
+        (root / name).mkdir(parents=True)
+        os.utime(root / name, ns=(1, 1))
+    remember(root, note)
+    kept = ["a.part", "a.tmp", "a~", "poetry.lock", "venv.txt"]
+    for name in (*kept, ".cache/x", "deep/venv/x", "deep/__pycache__/x"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    tools = [f"{name} (an environment's or a tool's own folder)" for name in (".cache", "deep/venv")]
+    assert written(root, note) == Written(kept, 0, tools)
 
 
 def test_too_many_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

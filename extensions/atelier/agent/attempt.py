@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import secrets
 import signal
 import time
 import traceback
@@ -26,7 +26,7 @@ from atelier.agent.logtail import append_tail
 from atelier.agent.memory import GroupMemory, MemoryLimit, WatchedMemory
 from atelier.agent.nearest import Surroundings, explained
 from atelier.agent.notebook_end import stamp
-from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped
+from atelier.agent.outcome import PREEMPTED_EXIT_CODE, Result, stopped, written_end
 from atelier.agent.outputs import remember
 from atelier.agent.place import Place, fetch
 from atelier.agent.requirements import FILE, InstallFailed, Layer, Patience, install
@@ -271,7 +271,8 @@ class Attempt:
         group = self.family.group
         if group is not None:
             group.note(place.group)
-        launcher = Launcher(place.folder / "not-begun", group)
+        note = place.folder / f"not-begun-{secrets.token_hex(8)}"  # a name that the code, once begun, can't know
+        launcher = Launcher(note, group)
         if group is not None and group.memory is not None:
             return launcher, GroupMemory(group, memory_bytes)
         return launcher, WatchedMemory(lambda: [each.pid for each in self.family.members()], memory_bytes)
@@ -317,9 +318,8 @@ class Attempt:
         self.family.group = noted_group(self.place.group, self.place.group_name)
         self.family.close()
         self.stopper.done.set()
-        if self.place.result.exists():
-            result = json.loads(self.place.result.read_text())
-        else:
+        result = written_end(self.place.result)
+        if result is None:
             order = orders["stop"]
             if order:
                 self.heart.warn(

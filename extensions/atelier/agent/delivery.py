@@ -11,16 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from atelier.agent.events import OVER
 from atelier.agent.heart import Heart
 from atelier.agent.link import Link
-from atelier.agent.outcome import Result
+from atelier.agent.outcome import MOST_MESSAGE_BYTES, Result, shortened
 from atelier.agent.outputs import readable, written
-from atelier.agent.place import Place, write_whole
+from atelier.agent.place import Place
 from atelier.agent.retrying import until_answered
 from atelier.agent.shipper import Shipper
 from atelier.agent.worktime import WorkTime
 from atelier.crash_points import crash_point
 from atelier.errors import AtelierError
+from atelier.local.plain import write_whole
 
 EVENT_FILE_TIMEOUT_S = 60.0
 NAMED_UNKEPT = 5
@@ -61,8 +63,20 @@ class Delivery:
         crash_point("agent.drain.after")
         self._heart.settle()
         crash_point("agent.settle.after")
-        self._call("/finish", result)
+        self._finish(result)
         crash_point("agent.finish.after")
+
+    def _finish(self, result: dict[str, Any]) -> None:
+        """Tell the end; state and reason alone where the service does not take what else is told of it."""
+        try:
+            self._call("/finish", result)
+        except AtelierError as problem:
+            if problem.code in OVER:
+                raise
+            print(f"error[{problem.code}]: {problem}", flush=True)
+            told = {name: result.get(name) for name in ("state", "reason", "exit_code", "ran_s")}
+            words = f"The service did not take what the run's agent told of its end: {problem.message}"
+            self._call("/finish", told | {"message": shortened(words, MOST_MESSAGE_BYTES)})
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
         until_answered(lambda: self._link.post(path, body), self._heart.is_stale.is_set)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.local.cgroups import ControlGroup
+from atelier.local.plain import read_small
 
 PROGRAM = Path(__file__).with_name("work_launcher.py")
+MOST_NOTE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,6 @@ class Launcher:
     def problem(self) -> str | None:
         """Why the command was not begun; None when it was."""
         try:
-            return self.note.read_text()
+            return read_small(self.note, MOST_NOTE_BYTES).decode(errors="replace")
         except OSError:
             return None

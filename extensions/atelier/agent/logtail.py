@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from atelier.agent.place import write_whole
+from atelier.local.plain import open_regular, read_small, write_whole
 
 PARTS = 4
 """The ring has so many, and one that is being written; the oldest goes for a new one."""
 
 PIECE_BYTES = 1 << 20
+MOST_NOTE_BYTES = 100
 
 
 class LogTail:
@@ -54,7 +55,7 @@ class LogTail:
     def _noted(self) -> tuple[int, int] | None:
         """How long the log was, and how much is kept after that; None when the note is damaged."""
         with contextlib.suppress(OSError, ValueError):
-            after, limit_bytes = map(int, self._note.read_text().split())
+            after, limit_bytes = map(int, read_small(self._note, MOST_NOTE_BYTES).split())
             return after, limit_bytes
         return None
 
@@ -73,7 +74,7 @@ class LogTail:
         if not self._begins or self.size_bytes - self._begins[-1] >= self._part_bytes:
             self._begin(after)
         if self._descriptor < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._descriptor = os.open(self._path(self._begins[-1]), flags, 0o600)
         written = os.write(self._descriptor, data[: self._begins[-1] + self._part_bytes - self.size_bytes])
         self.size_bytes += written
@@ -137,7 +138,7 @@ def append_tail(log: Path, folder: Path, tell: Callable[[str], object]) -> None:
     What makes that impossible, as names that a run has changed, is told in a sentence, and is no error.
     """
     try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             LogTail(folder).append_to(descriptor)
         finally:
@@ -147,7 +148,7 @@ def append_tail(log: Path, folder: Path, tell: Callable[[str], object]) -> None:
 
 
 def _copy(part: Path, log: int, start: int) -> None:
-    with contextlib.suppress(OSError), part.open("rb") as source:  # one that the run has removed is lost
+    with contextlib.suppress(OSError), open_regular(part) as source:  # one that the run has removed is lost
         source.seek(start)
         while piece := source.read(PIECE_BYTES):
             _write(log, piece)

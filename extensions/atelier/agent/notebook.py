@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.notebook_end import KEY
 from atelier.agent.outcome import Result, UserError, failed, plain
-from atelier.agent.place import write_whole
 from atelier.crash_points import crash_point
 from atelier.local.cgroups import oom_kills
+from atelier.local.plain import write_whole
 
 LAUNCHER = Path(__file__).with_name("kernel_launcher.py")
 SAVE_AFTER_S = 1.0
@@ -96,7 +97,7 @@ class NotebookWork:
             with asyncio.Runner(loop_factory=_Loop) as runner:
                 return runner.run(self._execute(kills))
         finally:
-            self._save()
+            self._save_at_end()
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     async def _execute(self, kills: int) -> Result:
@@ -104,6 +105,18 @@ class NotebookWork:
         self._manager = self._make_manager()
         client = self._client = _Client(self._notebook, self._manager, self._folder, self._log, self._done)
         saving = asyncio.create_task(self._save_as_it_grows(client))
+        try:
+            return await self._run_cells(client, kills)
+        except Exception as problem:
+            if not client.has_begun or isinstance(problem, OSError):
+                raise
+            traceback.print_exc()
+            words = f"The notebook's kernel sent what no kernel sends, in cell {self._code_number(client.cell_index)}"
+            return Result("failed", "code_error", f"{words}: {problem!r}."[:500])
+        finally:
+            saving.cancel()
+
+    async def _run_cells(self, client: _Client, kills: int) -> Result:
         try:
             await client.async_execute(env=self._environment, cwd=str(self._folder))
         except CellExecutionError as problem:
@@ -113,11 +126,11 @@ class NotebookWork:
         except _Left:
             return Result("preempted", "preempted")
         except RuntimeError as problem:
+            if client.has_begun:
+                raise
             if (words := self._launcher.problem()) is not None:
                 return Result("failed", "start_failed", words)
             return Result("failed", "kernel_missing", f"The notebook's kernel did not start: {problem}.")
-        finally:
-            saving.cancel()
         return Result("succeeded", exit_code=0)
 
     async def _save_as_it_grows(self, client: _Client) -> None:
@@ -158,6 +171,13 @@ class NotebookWork:
         write_whole(self._saved, text.encode())
         crash_point("agent.notebook.after")
         self._on_saved()
+
+    def _save_at_end(self) -> None:
+        """Save what there is; outputs that are none, which only a kernel that is none sends, are no notebook."""
+        try:
+            self._save()
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
+            self._log.line(f"error: the executed notebook could not be written: {problem!r}")
 
     def _user_error(self, client: _Client, problem: CellExecutionError) -> UserError:
         index = client.cell_index
@@ -249,6 +269,7 @@ class _Client(NotebookClient):
             resources={"metadata": {"path": str(folder)}},
         )
         self.cell_index = self._printed = 0
+        self.has_begun = False
         self.shown = 0
         """How many messages the kernel has sent that a notebook may show."""
         self._log, self._done, self._began = log, done, time.monotonic()
@@ -257,6 +278,7 @@ class _Client(NotebookClient):
 
     def _begin_cell(self, cell: NotebookNode, cell_index: int) -> None:
         crash_point("agent.cell.before")
+        self.has_begun = True
         self.cell_index, self._began, self._printed = cell_index, time.monotonic(), 0
 
     def _end_cell(self, cell: NotebookNode, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
@@ -277,7 +299,7 @@ class _Client(NotebookClient):
         kind, content = msg["msg_type"], msg.get("content", {})
         self.shown += 1
         if kind == "stream":
-            self._log.write(content.get("text", "").encode())
+            self._log.write(content.get("text", "").encode(errors="backslashreplace"))
             if not self._fits(content):
                 return None
         elif kind in {"display_data", "execute_result"}:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier.agent.place import open_regular, write_whole
+from atelier.local.plain import read_small, write_whole
 from atelier.reasons import REASON_TEXT, Reason
 
 KEY = "atelier_run"
 """Of the notebook's metadata; ``atelier`` is what its user wants of a run."""
+
+MOST_BYTES = 256 << 20
 
 _ENDED = {
     "cancelled": "was cancelled",
@@ -29,8 +31,7 @@ def stamp(path: Path, run_id: str, attempt: int, result: Mapping[str, Any]) -> N
     if result["state"] == "succeeded" or not path.exists():
         return
     try:
-        with open_regular(path) as source:
-            notebook = json.load(source)
+        notebook = json.loads(read_small(path, MOST_BYTES))
         end = _end(run_id, attempt, result)
         notebook["metadata"][KEY] = end
         _tell(notebook["cells"], end)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from atelier.local.plain import read_small
 
 PREEMPTED_EXIT_CODE = 75
 """EX_TEMPFAIL: try again later."""
+
+MOST_RESULT_BYTES = 8 << 20
+MOST_WORD_BYTES = 1 << 10
+MOST_MESSAGE_BYTES = 16 << 10
+MOST_TRACEBACK_BYTES = 64 << 10
+"""What is told of an error: the service takes some MiB at once, in which a character may need six bytes for one."""
 
 _STOPPED = {
     "cancel": ("cancelled", "cancelled_by_user"),
@@ -18,6 +28,9 @@ _STOPPED = {
     "memory": ("failed", "out_of_memory"),
     "disk_quota": ("failed", "disk_quota"),
 }
+
+
+_ENDS = {"succeeded", "lost"} | {state for state, _ in _STOPPED.values()}
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,16 @@ class UserError:
     file: str | None = None
     line: int | None = None
 
+    def shortened(self) -> UserError:
+        """The same, no longer than it can be told."""
+        return replace(
+            self,
+            kind=shortened(self.kind, MOST_WORD_BYTES),
+            message=shortened(self.message, MOST_MESSAGE_BYTES),
+            traceback=shortened(self.traceback, MOST_TRACEBACK_BYTES),
+            file=self.file and shortened(self.file, MOST_MESSAGE_BYTES),
+        )
+
 
 @dataclass(frozen=True)
 class Result:
@@ -43,7 +66,31 @@ class Result:
     error: UserError | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All of it, its texts as long as the service takes them."""
+        message = self.message and shortened(self.message, MOST_MESSAGE_BYTES)
+        return asdict(replace(self, message=message, error=self.error and self.error.shortened()))
+
+
+def shortened(text: str, most_bytes: int) -> str:
+    """A text of hardly more than so many bytes of UTF-8: its head and its tail, and between them how much is left out.
+
+    What is no character becomes what its escape shows, for the service takes none of it.
+    """
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= most_bytes:
+        return data.decode()
+    half = most_bytes // 2
+    head, tail = data[:half].decode(errors="ignore"), data[-half:].decode(errors="ignore")
+    return f"{head}[… {len(data) - len(head.encode()) - len(tail.encode())} bytes are left out …]{tail}"
+
+
+def written_end(path: Path) -> dict[str, Any] | None:
+    """The end that an agent has written before it died; None where it has not, or the run has spoilt it."""
+    try:
+        told = json.loads(read_small(path, MOST_RESULT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and str(told.get("state")) in _ENDS else None
 
 
 def stopped(order: str, exit_code: int | None = None, *, words: str = "") -> Result:
@@ -72,7 +119,8 @@ def classify(error: UserError) -> tuple[str, str]:
     """The reason of a user's error, and its sentence with the place in his code."""
     place = _place(error)
     first = error.message.strip().splitlines()[0][:300] if error.message.strip() else ""
-    words = f"{error.kind}: {first}" if first else error.kind
+    kind = shortened(error.kind, MOST_WORD_BYTES)
+    words = f"{kind}: {first}" if first else kind
     return _reason(error), f"{words}{place}"
 
 

@@ -8,28 +8,30 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from atelier.agent.place import open_regular
+from atelier.local.plain import read_small
 
 MOST_FILES = 10_000
+MOST_NOTE_BYTES = 256 << 20
 LONGEST_PATH = 1024
 LONGEST_SHOWN = 80
 _KINDS = {stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-_SKIPPED_FOLDERS = frozenset(
+_SILENT_FOLDERS = frozenset({"__pycache__"})
+_TOOLS_FOLDERS = frozenset(
     {
-        "__pycache__",
-        ".ipynb_checkpoints",
-        ".git",
         ".atelier",
-        "node_modules",
-        ".venv",
-        "venv",
+        ".cache",
+        ".git",
+        ".ipynb_checkpoints",
         ".mypy_cache",
         ".pytest_cache",
-        ".cache",
+        ".venv",
+        "node_modules",
+        "venv",
     }
 )
-_SKIPPED_SUFFIXES = (".pyc", ".pyo", ".part", ".tmp", ".lock", "~")
+"""What environments and tools keep for themselves. All else that a run writes may be a result, however it is called."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,16 @@ class Written:
 
 def remember(root: Path, note: Path) -> None:
     """Note what is there before the work begins."""
-    note.write_text(json.dumps({path: [size, changed] for path, size, changed in _files(root)}))
+    before: dict[str, Any] = {}
+    files = _files(root, leave_out=lambda folder, changed: before.update({f"{folder}/": changed}))
+    before |= {path: [size, changed] for path, size, changed in files}
+    note.write_text(json.dumps(before))
 
 
 def written(root: Path, note: Path) -> Written:
     """What is new and changed below ``root``; a note that the work has spoilt counts as none: then all is new."""
     try:
-        with open_regular(note) as stream:
-            before = dict(json.load(stream))
+        before = dict(json.loads(read_small(note, MOST_NOTE_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):
         before = {}
     unkept: list[str] = []
@@ -63,7 +67,12 @@ def written(root: Path, note: Path) -> Written:
     def pass_over(path: str, why: str) -> None:
         unkept.append(f"{_shortened(readable(path))} ({why})")
 
-    found = [path for path, size, changed in _files(root, pass_over) if before.get(path) != [size, changed]]
+    def leave_out(folder: str, changed: int) -> None:
+        if before.get(f"{folder}/") != changed:
+            pass_over(folder, "an environment's or a tool's own folder")
+
+    files = _files(root, pass_over, leave_out=leave_out)
+    found = [path for path, size, changed in files if before.get(path) != [size, changed]]
     found.sort(key=lambda path: (readable(path) != path, path))
     return Written(found[:MOST_FILES], max(0, len(found) - MOST_FILES), sorted(unkept))
 
@@ -78,9 +87,15 @@ def _shortened(name: str) -> str:
 
 
 def _files(
-    root: Path, pass_over: Callable[[str, str], object] = lambda path, why: None
+    root: Path,
+    pass_over: Callable[[str, str], object] = lambda path, why: None,
+    *,
+    leave_out: Callable[[str, int], object],
 ) -> Iterator[tuple[str, int, int]]:
-    """Plain files with size and time of change; not recursive, for a run may nest folders without end."""
+    """Plain files with size and time of change; not recursive, for a run may nest folders without end.
+
+    ``pass_over`` gets what can't be kept, and why; ``leave_out`` the folders that hold no results, and their times.
+    """
     pending = [str(root)]
     while pending:
         folder = pending.pop()
@@ -94,11 +109,11 @@ def _files(
             if status is None:
                 continue
             is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
-            if (not is_file and entry.name in _SKIPPED_FOLDERS) or (
-                not is_folder and entry.name.endswith(_SKIPPED_SUFFIXES)
-            ):
+            if is_folder and entry.name in _SILENT_FOLDERS:
                 continue
-            if len(os.fsencode(path)) > LONGEST_PATH:
+            if is_folder and entry.name in _TOOLS_FOLDERS:
+                leave_out(path, status.st_mtime_ns)
+            elif len(os.fsencode(path)) > LONGEST_PATH:
                 pass_over(path, f"its path has more than {LONGEST_PATH} bytes")
             elif is_folder:
                 pending.append(entry.path)

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import stat
 import time
 import urllib.error
 import urllib.request
@@ -25,10 +24,11 @@ from urllib.parse import unquote, urlsplit
 from atelier.errors import Unreachable
 from atelier.local import below
 from atelier.local.cgroups import NOTE, group_name
-from atelier.local.durable import put_in_place
+from atelier.local.plain import open_regular, read_small
 
 LOCK_WAIT_S = 2.0
 FETCH_TIMEOUT_S = 60.0
+MOST_ORDERS_BYTES = 1 << 20
 
 _FOR_GOOD = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EFBIG, errno.EINVAL})
 """What a disk says of a name or a file that it will never take; all else may pass."""
@@ -43,12 +43,12 @@ class Place:
     @cached_property
     def orders(self) -> dict[str, Any]:
         """What the backend has written: run, attempt, devices, how to reach the service."""
-        orders: dict[str, Any] = json.loads((self.folder / "orders.json").read_text())
+        orders: dict[str, Any] = json.loads(read_small(self.folder / "orders.json", MOST_ORDERS_BYTES))
         return orders
 
     @property
     def token(self) -> str:
-        return (self.folder / "token").read_text().strip()
+        return read_small(self.folder / "token", MOST_ORDERS_BYTES).decode().strip()
 
     @property
     def work(self) -> Path:
@@ -116,7 +116,8 @@ class Place:
 
     def take_lock(self) -> IO[str] | None:
         """Hold the attempt's lock until this process ends; None when another agent holds it."""
-        stream = (self.folder / "lock").open("a")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        stream = os.fdopen(os.open(self.folder / "lock", flags, 0o600), "r+")
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
@@ -127,31 +128,6 @@ class Place:
                     stream.close()
                     return None
                 time.sleep(0.01)
-
-
-def open_regular(path: Path) -> io.BufferedReader:
-    """A file that a run may have written, to be read: never through a link, and never what is no plain file.
-
-    Raises
-    ------
-    OSError
-        It is a link, a folder, a pipe, a socket or a device.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no plain file", str(path))
-    return os.fdopen(descriptor, "rb")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file in one step, durable when this returns."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    put_in_place(part, path)
 
 
 def fetch(url: str, target: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from atelier.agent.link import Link
 from atelier.agent.outputs import readable
-from atelier.agent.place import Place, open_regular, sha256_of, store
+from atelier.agent.place import Place, sha256_of, store
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
+from atelier.local.plain import open_regular
 from atelier.quantities import format_bytes
 from atelier.recorder.spool import checkpoint_order, unlike_manifest
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier.local.plain import read_small
+
 TREE = Path("/sys/fs/cgroup")
 LEAF = "atelier-platform"
 """Where the processes of a delegated group go, so that groups with limits can lie beside them."""
@@ -23,6 +25,7 @@ LEAF = "atelier-platform"
 NOTE = "group.json"
 """Where an attempt's group is noted, in the attempt's folder."""
 
+MOST_NOTE_BYTES = 64 << 10
 NEW_S = 60.0
 PERIOD_US = 100_000
 REMOVE_PATIENCE_S = 2.0
@@ -84,8 +87,8 @@ def group_name(folder: Path) -> str:
 def noted_group(path: Path, name: str) -> ControlGroup | None:
     """The group that a dead agent has noted, to be emptied and removed; a note of anything else counts as none."""
     try:
-        told = [Path(str(folder)) for folder in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
+        told = [Path(str(folder)) for folder in json.loads(read_small(path, MOST_NOTE_BYTES))]
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     if not 1 <= len(told) <= 2 or any(folder.name != name or not _is_group(folder) for folder in told):
         return None

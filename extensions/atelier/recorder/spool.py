@@ -18,8 +18,10 @@ from pathlib import Path
 
 from atelier.crash_points import crash_point
 from atelier.errors import RefusedInput
+from atelier.local.plain import read_small
 from atelier.naming import check_kept, check_listed
 
+MOST_MANIFEST_BYTES = 256 << 20
 MANIFEST = "MANIFEST.sha256"
 """In every checkpoint: one line ``<sha256>  <path>`` a file, as ``sha256sum`` writes and checks it."""
 
@@ -275,7 +277,9 @@ def unlike_manifest(folder: Path, digests: Mapping[str, str]) -> str:
 def _listed(manifest: Path) -> dict[str, str]:
     """What a manifest says: POSIX path → sha256; ValueError when it can't be one."""
     wanted = {}
-    for line in manifest.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
+    for line in (
+        read_small(manifest, MOST_MANIFEST_BYTES).decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    ):
         digest, _, name = line.partition("  ")
         if not _DIGEST.fullmatch(digest) or not name or name.startswith("/") or ".." in name.split("/"):
             raise ValueError(line)

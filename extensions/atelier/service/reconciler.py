@@ -24,6 +24,7 @@ from atelier.service.manager import RunManager
 from atelier.service.places import Places
 from atelier.service.recovery import Recovery
 from atelier.service.starts import Starts, is_passing, told
+from atelier.service.steps import Steps
 from atelier.service.stops import Stops
 from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.database import database_trouble
@@ -64,6 +65,7 @@ class Reconciler:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _steps: Steps = field(default_factory=Steps)
     _is_full: bool = False
     _is_full_told: bool = False
     _is_damage_told: bool = False
@@ -132,6 +134,9 @@ class Reconciler:
             elif self.store.database.damage is None:
                 log.exception("%s failed; the next pass tries again.", what)
 
+    async def _for_run(self, run_id: str, work: Coroutine[Any, Any, None], what: str) -> None:
+        await self._steps.take(run_id, self._apart(work, what), what)
+
     def _is_out_of_reach(self, problem: Exception) -> bool:
         """Whether the database can't be used for now: its disk is read-only or broken, or it is locked."""
         database = self.store.database
@@ -164,7 +169,7 @@ class Reconciler:
         for run_id in await asyncio.to_thread(
             self.store.runs.in_state, RunState.CREATED, utcnow() - timedelta(seconds=5)
         ):
-            await self._apart(self._finish_submit(run_id), f"the submit of {run_id}")
+            await self._for_run(run_id, self._finish_submit(run_id), f"the submit of {run_id}")
 
     async def _finish_submit(self, run_id: str) -> None:
         run = await asyncio.to_thread(self.store.runs.get, run_id)
@@ -236,7 +241,7 @@ class Reconciler:
             return
         signs = await self.backend.observe(live)
         for row in rows:
-            await self._apart(self._watch_one(row, signs[Key(row.id, row.attempt_n)]), f"watching {row.id}")
+            await self._for_run(row.id, self._watch_one(row, signs[Key(row.id, row.attempt_n)]), f"watching {row.id}")
 
     async def _watch_one(self, row: Row[Any], sign: Sign) -> None:
         key = Key(row.id, row.attempt_n)
@@ -318,7 +323,7 @@ class Reconciler:
     # -- the queue's own limit ------------------------------------------------------------------------------------
     async def _expire_queue(self) -> None:
         for run_id in await asyncio.to_thread(self.store.runs.overdue, utcnow()):
-            await self._apart(self._expire_one(run_id), f"the queue limit of {run_id}")
+            await self._for_run(run_id, self._expire_one(run_id), f"the queue limit of {run_id}")
 
     async def _expire_one(self, run_id: str) -> None:
         crash_point("service.expire.before")
@@ -334,7 +339,10 @@ class Reconciler:
             return
         self._records_due = now + grace
         for run_id in await asyncio.to_thread(self.store.runs.unrecorded, now - grace):
-            await self._apart(asyncio.to_thread(self.attempts.catch_up, run_id), f"the record of {run_id}")
+            await self._for_run(run_id, self._catch_up(run_id), f"the record of {run_id}")
+
+    async def _catch_up(self, run_id: str) -> None:
+        await asyncio.to_thread(self.attempts.catch_up, run_id)
 
     def attempt_ended(self, run_id: str, n: int) -> None:
         """An agent has reported its attempt's end: free its place for the next run, and clean up after it."""
@@ -358,7 +366,7 @@ class Reconciler:
         """At start: let no kernel's lease end yet, and end and remove what attempts that are over have left."""
         await asyncio.to_thread(self.store.leases.prolong, LIFETIME_S)
         for key in await self.backend.leftovers():
-            await self._apart(self._sweep_one(key), f"the sweep of {key.run_id}/{key.n}")
+            await self._for_run(key.run_id, self._sweep_one(key), f"the sweep of {key.run_id}/{key.n}")
 
     async def _sweep_one(self, key: Key) -> None:
         state = await self._attempt_state(key)

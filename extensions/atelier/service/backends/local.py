@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import json
 import os
-import stat
 import subprocess
 import sys
 import tempfile
@@ -32,6 +30,7 @@ from atelier.local.computer import this_computer
 from atelier.local.durable import put_in_place
 from atelier.local.homes import home_of
 from atelier.local.inheritance import inherited
+from atelier.local.plain import read_small
 from atelier.local.processes import end
 from atelier.service.backends.base import Backend, Key, Launch, Sign
 from atelier.service.backends.orphans import orphans
@@ -155,7 +154,7 @@ class LocalBackend(Backend):
     def _result(self, key: Key) -> bytes | None:
         for folder in (self.folder(key), self._aside(key)):
             with contextlib.suppress(OSError):  # it is not there, or the run has put something else in its place
-                return _small_file(folder / "result.json")
+                return read_small(folder / "result.json", MOST_RESULT_BYTES)
         return None
 
     async def set_aside(self, key: Key) -> str | None:
@@ -251,7 +250,9 @@ def _open_log(path: Path) -> IO[bytes]:
     """The agent's own log, to be appended to; what else a run may have put in its place is moved aside."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         path.rename(path.with_name(f"{path.name}.replaced"))
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+    )
     return os.fdopen(descriptor, "ab")
 
 
@@ -279,15 +280,6 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _small_file(path: Path) -> bytes:
-    """The bytes of a plain file that a run may have changed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file", str(path))
-        return stream.read(MOST_RESULT_BYTES)
 
 
 def _write_private(path: Path, text: str) -> None:
