@@ -219,6 +219,29 @@ def test_a_failed_function_shows_its_own_traceback(service: Service, tmp_path: P
     assert_only_own_words(error.traceback)
 
 
+def test_an_async_function_is_run_to_its_end(service: Service, tmp_path: Path) -> None:
+    code = "import asyncio\nasync def train(x: int):\n    await asyncio.sleep(0)\n    return await inner(x)\n"
+    code += "async def inner(x):\n    if x == 3:\n        raise ValueError(f'not {x}')\n    return x\n"
+    write(tmp_path, lab__py=code)
+    run = service.finish("lab:train", {"x": 2}, cwd=tmp_path)
+    assert (run.state, service.content(run.id, "result.json")) == ("succeeded", b"2")
+    run = service.finish("lab:train", {"x": 3}, cwd=tmp_path)
+    error = run.attempts[0].error
+    assert error is not None
+    assert (run.reason, error.kind, error.file, error.line) == ("code_error", "ValueError", "lab.py", 7)
+    assert error.traceback.startswith('Traceback (most recent call last):\n  File "lab.py", line 4, in train')
+    assert_only_own_words(error.traceback)
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_a_generator_of_which_no_line_ran_has_not_succeeded(service: Service, tmp_path: Path, word: str) -> None:
+    code = f"def same(of):\n    return of\n@same\n{word} train():\n    yield print('ran')\n    raise ValueError\n"
+    write(tmp_path, lab__py=code)
+    run = service.finish("lab:train", cwd=tmp_path)
+    assert (run.state, run.reason) == ("failed", "code_error")
+    assert "train() gave a generator, and none of its lines has run" in run.message
+
+
 def test_a_module_that_fails_on_import_shows_its_own_traceback(service: Service, tmp_path: Path) -> None:
     write(tmp_path, lab__py="import beside\ndef train():\n    pass\n", beside__py="raise OSError('no luck')")
     run = service.finish("lab:train", cwd=tmp_path)

@@ -392,6 +392,27 @@ class TestFunction:
         assert error.detail == {"known": ["test", "train"], "nearest": "train"}
         refused("work_not_found", lambda: function_of(tmp_path, "n:train"))
 
+    @pytest.mark.parametrize("body", ["yield", "x = [(yield)]", "if a:\n        yield from a"])
+    @pytest.mark.parametrize("word", ["def", "async def"])
+    def test_refuses_a_generator_of_which_no_line_would_run(self, tmp_path: Path, word: str, body: str) -> None:
+        (tmp_path / "m.py").write_text(f"{word} f(a=1):\n    {body}\n")
+        assert (
+            "calling it runs none of its lines" in refused("unknown_work", lambda: function_of(tmp_path, "m:f")).message
+        )
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "def f(a=1):\n    def each():\n        yield a\n    return list(each())",
+            "def f(a=1):\n    return (lambda: (yield))",
+            "@gone_through\ndef f(a=1):\n    yield a",
+            "async def f(a=1): pass",
+        ],
+    )
+    def test_takes_what_runs_though_it_has_a_yield_within(self, tmp_path: Path, source: str) -> None:
+        (tmp_path / "m.py").write_text(source)
+        assert function_of(tmp_path, "m:f") == (Parameter("a", "int", 1),)
+
     def test_deep_code_is_no_trouble(self, tmp_path: Path) -> None:
         chain = "if a:\n    pass\n" + "elif b:\n    pass\n" * 300
         (tmp_path / "m.py").write_text(

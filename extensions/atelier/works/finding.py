@@ -24,6 +24,7 @@ from atelier.works.parameters import (
     parameters_source,
     value_from_text,
 )
+from atelier.works.signatures import signature
 from atelier.works.sources import Cell, comments, empty_work, notebook_cells, parse_cell, parse_file
 
 __all__ = [
@@ -298,7 +299,7 @@ def _function_parameters(read: Read, module: str, function: str) -> tuple[Parame
     known: set[str] = set()
     node, source = _find_function(read, module, function, known, 0)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return _signature(node, comments(source))
+        return signature(node, comments(source))
     if node is not None:
         return None
     near = difflib.get_close_matches(function, sorted(known), 1)
@@ -366,34 +367,3 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
             yield node
         if isinstance(node, ast.Module | ast.If | ast.Try | ast.With | ast.ExceptHandler):
             waiting += reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
-
-
-def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, notes: dict[int, str]) -> tuple[Parameter, ...] | None:
-    if node.args.kwarg is not None or any(_replaces_signature(decorator) for decorator in node.decorator_list):
-        return None
-    named = [*node.args.posonlyargs, *node.args.args]
-    defaults: list[ast.expr | None] = [None] * (len(named) - len(node.args.defaults)) + list(node.args.defaults)
-    for argument, default in list(zip(named, defaults, strict=True))[: len(node.args.posonlyargs)]:
-        if default is None:
-            raise RefusedInput(
-                "unknown_work",
-                f"{node.name!r} takes {argument.arg!r} by position only; parameters are given by name.",
-                hint="Remove the '/' from its signature.",
-            )
-    pairs = [*zip(named, defaults, strict=True)][len(node.args.posonlyargs) :]
-    pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return tuple(
-        parameter_of(argument.arg, default, argument.annotation, _note(notes, node, argument))
-        for argument, default in pairs
-    )
-
-
-def _note(notes: dict[int, str], node: ast.AST, argument: ast.arg) -> str:
-    alone = getattr(node, "lineno", 0) != argument.lineno
-    return notes.get(argument.lineno, "") if alone else ""
-
-
-def _replaces_signature(decorator: ast.expr) -> bool:
-    """Whether a decorator (click's, typer's, hydra's) makes a callable with another signature."""
-    target = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return isinstance(target, ast.Attribute) and target.attr in {"command", "group", "main"}
