@@ -86,9 +86,14 @@ class Attempt:
         self.shipper.start()
         result = self._guarded()
         self.delivery.is_hurried = self.stopper.is_late.is_set
+        self.shipper.hurry(self._is_hurried)
         self.stopper.done.set()
         crash_point("agent.work.ended")
         return self._end(result)
+
+    def _is_hurried(self) -> bool:
+        """Whether the user, who cancelled without a time to wait, has waited long enough for what it left."""
+        return self.stopper.is_late.is_set() or (self.stopper.is_now and self.heart.is_let_go.is_set())
 
     def _take_orders(self) -> None:
         self.orders = until_answered(lambda: self.link.get("/orders"), lambda: False) or {}

@@ -190,6 +190,10 @@ class Shipper:
         """How large one artifact may be."""
         self._uploads.limit_bytes = artifact_bytes
 
+    def hurry(self, is_hurried: Callable[[], bool]) -> None:
+        """Ask this before each file of a checkpoint or a model; where it is so, the folder is left out."""
+        self._uploads.is_hurried = is_hurried
+
     def name_notebook(self, name: str) -> None:
         """How the executed notebook is called among the artifacts."""
         self._uploads.notebook_name = name

@@ -37,6 +37,8 @@ class Stopper:
         self.done = threading.Event()
         self.is_late = threading.Event()
         """The first order came when the work had ended by itself, and leaves no time for what is still being done."""
+        self.is_now = False
+        """The first order was to cancel, and left no time."""
         self._place, self._family = place, family
         self._work: Work | None = None
         self._deadline = float("inf")
@@ -64,6 +66,7 @@ class Stopper:
             is_first = self.order is None
             if is_first:
                 self.words, self.order = words, order
+                self.is_now = order == "cancel" and grace_s <= 0
             self._deadline = min(self._deadline, time.monotonic() + max(0.0, grace_s))
         if is_first:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from atelier.agent.link import Link
 from atelier.agent.outputs import readable
 from atelier.agent.place import Place, sha256_of, store
 from atelier.crash_points import crash_point
-from atelier.errors import RefusedInput
+from atelier.errors import Conflict, RefusedInput
 from atelier.local.plain import open_regular
 from atelier.quantities import format_bytes
 from atelier.recorder.spool import checkpoint_order, unlike_manifest
@@ -28,6 +29,9 @@ class Uploads:
         self.notebook_name = "notebook.ipynb"
         self.limit_bytes: float = math.inf
         """Most bytes that one file may have; a larger one is refused before it is read."""
+
+        self.is_hurried: Callable[[], bool] = lambda: False
+        """Whether the user waits for the end, and for no more folders of files; asked before each file."""
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
         """Keep a file as an artifact of the run; one whose name is no text has one that is, and that no other has."""
@@ -49,6 +53,14 @@ class Uploads:
             text += "%"
         return text
 
+    def _go_on(self, what: str) -> None:
+        if self.is_hurried():
+            raise Conflict("cancelled", f"{what} was not kept: the run was cancelled while its files were stored.")
+
+    def _report_unhurried(self, path: Path, name: str, what: str) -> dict[str, Any]:
+        self._go_on(what)
+        return _report(path, name)
+
     def checkpoint(self, folder: Path, step: int) -> None:
         """Publish a checkpoint: first all its files, then the one call that makes it the newest.
 
@@ -56,8 +68,11 @@ class Uploads:
         ------
         RefusedInput
             ``torn_checkpoint``: it is not what the code has published.
+        Conflict
+            ``cancelled``: the user waits for the end, and for no more files.
         """
-        files = [_report(path, name) for name, path in _files(folder)]
+        what = f"The checkpoint of step {step}"
+        files = [self._report_unhurried(path, name, what) for name, path in _files(folder)]
         wrong = unlike_manifest(folder, {file["path"]: file["sha256"] for file in files})
         if wrong:
             raise RefusedInput(
@@ -68,6 +83,7 @@ class Uploads:
         crash_point("agent.checkpoint.before")
         copy, total = (checkpoint_order(folder)[1:] or (1,))[0], sum(file["size_bytes"] for file in files)
         for file in files:
+            self._go_on(what)
             asked = {"step": step, "path": file["path"], "copy_number": copy, "size_bytes": total}
             store(folder / file["path"], self._link.post("/checkpoints/place", {}, **asked)["url"])
         crash_point("agent.checkpoint.stored")
@@ -76,9 +92,11 @@ class Uploads:
 
     def model(self, folder: Path, name: str) -> None:
         """Register a model package that the run has made."""
-        files = [_report(path, relative) for relative, path in _files(folder)]
+        what = f"The model {name}"
+        files = [self._report_unhurried(path, relative, what) for relative, path in _files(folder)]
         crash_point("agent.model.before")
         for file in files:
+            self._go_on(what)
             url = self._link.post("/uploads/place", file)["url"]
             if url is not None:
                 store(folder / file["path"], url)
