@@ -55,6 +55,8 @@ def restore(options: Namespace, output: Output) -> int:
     output.say(f"{home} is as it was at {manifest.made_at[:19]} UTC. Runs that lived then will be told of as lost.")
     if aside:
         output.say(f"What was there before lies in {aside}.")
+    output.say(f"Next: 'make env ATELIER_HOME={home}' builds the images that are not there yet, until when their runs")
+    output.say(f"wait; 'make up ATELIER_HOME={home}' starts the platform.")
     return 0
 
 

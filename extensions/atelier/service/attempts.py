@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from atelier.bundle.archive import bundle_reader
 from atelier.crash_points import crash_point
 from atelier.errors import NotAllowed, RefusedInput, Unavailable
+from atelier.local.catalog import availability
 from atelier.records import (
     AttemptState,
     ErrorReport,
@@ -31,6 +32,7 @@ from atelier.service.boundary import FromAgent, RanS
 from atelier.service.feed import Event, metrics_event
 from atelier.service.manager import CURRENT
 from atelier.service.silence import Silence
+from atelier.service.starts import told_of_image
 from atelier.service.store import Outcome, hash_token, is_disk_full
 from atelier.storage import RunPaths
 from atelier.works.finding import parameters_source, script_argv
@@ -152,6 +154,14 @@ class AttemptManager(AttemptFiles):
         if image.python is None:
             raise Unavailable("no_python", f"The image {run.image!r} has no interpreter on this machine.")
         return image.python
+
+    def lacking(self, run_id: str) -> tuple[str, str] | None:
+        """Why a run whose image isn't on this computer waits, and what to do; None where it is."""
+        run = self.store.runs.get(run_id)
+        image = next((one for one in self.offers().images if one.name == run.image), None)
+        if run.image == CURRENT or (image is not None and availability(image) is None):
+            return None
+        return told_of_image(run.image)
 
     def _others(self, run: Run) -> dict[str, str]:
         """The interpreters of the other images that everybody may use."""

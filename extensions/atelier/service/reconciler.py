@@ -204,6 +204,10 @@ class Reconciler:
 
     async def _launch(self, launch: Launch) -> bool:
         """Start an agent; whether others may be started, too: what the computer lacks just now, it lacks for all."""
+        if lacking := await asyncio.to_thread(self.attempts.lacking, launch.key.run_id):
+            self._starts.lacks_image(launch.key)
+            await self._tell_start(launch, *lacking)
+            return True
         try:
             await asyncio.to_thread(self.attempts.clear, *launch.key)
             crash_point("service.launch.cleared")
@@ -270,9 +274,7 @@ class Reconciler:
         is_new = row.attempt_last_seen_at == row.attempt_created_at
         may_start = row.attempt_launches < MOST_LAUNCHES or self._starts.is_put_off(key)
         if is_new and row.attempt_stop is None and may_start:
-            if not self._starts.are_due:
-                return
-            claim = await asyncio.to_thread(self.store.queue.again, *key)
+            claim = await asyncio.to_thread(self.store.queue.again, *key) if self._starts.is_due(key) else None
             if claim is not None:
                 await self._launch(_launch_of(claim, row.owner))
             return
