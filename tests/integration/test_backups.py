@@ -40,6 +40,8 @@ def test_a_home_is_restored_and_its_runs_are_told_of_truthfully(tmp_path: Path) 
         in_use = here.type("restore", str(folder))
         assert in_use.code == 1
         assert "error[home_in_use]" in in_use.err
+        assert place.process is not None
+        assert f"'kill {place.process.pid}' ends it; its runs go on" in in_use.err
         other = tmp_path / "other"
         restored = Terminal(other, tmp_path).json("restore", str(folder))
         assert (restored["home"], restored["aside"]) == (str(other), None)

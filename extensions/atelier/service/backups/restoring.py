@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -91,9 +92,20 @@ def _nobody_else(home: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                hint = "Stop it first: Ctrl-C ends the platform; a service by itself ends after ten idle minutes."
+                hint = _how_to_stop(home, name)
                 raise Conflict("home_in_use", f"A service or the platform works over {home}.", hint=hint) from None
         yield
+
+
+def _how_to_stop(home: Path, lock: str) -> str:
+    """What ends who holds a lock of a home: the platform, or a service that a command has started."""
+    try:
+        note = home / "run" / ("service.json" if lock == "service.lock" else lock)
+        pid = int(json.loads(note.read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "Stop it first: Ctrl-C ends the platform; a service by itself ends after ten idle minutes."
+    runs_go_on = "; its runs go on" if lock == "service.lock" else ""
+    return f"Stop it first: it is process {pid}, and 'kill {pid}' ends it{runs_go_on}."
 
 
 def _blobs_of(places: Places, *, replace: bool) -> BlobStore | None:
