@@ -21,7 +21,7 @@ from atelier.records import FINAL_STATES, RUN_MOVES, AttemptState, Run, RunState
 from atelier.service.attempts import artifact_key
 from atelier.service.store import parse_points
 from atelier.service.store.assembly import artifact_of
-from atelier.service.store.curves import MOST_POINTS
+from atelier.service.store.curves import MOST_NAMES, MOST_POINTS
 from atelier.service.store.database import told_database_errors
 from atelier.service.store.lifecycle import holder_of
 from atelier.service.store.streams import Point
@@ -35,6 +35,9 @@ class Broken(NamedTuple):
     invariant: str
     words: str
 
+
+MOST_CHARS = 500
+"""What is told of one fault."""
 
 Check = Callable[[Snapshot], Iterator[str]]
 
@@ -143,10 +146,14 @@ def points_count_once(home: Snapshot) -> Iterator[str]:
             {n: c["count"] for n, c in told.items()},
         )
         is_thinned = max(counts.values(), default=0) >= MOST_POINTS and run.attempt > 1
+        if len(counts) > MOST_NAMES == len(shown):  # the others have no curves, and a warning says so
+            counts = {name: count for name, count in counts.items() if name in shown}
         if set(counts) != set(shown) or (counts != shown and not is_thinned):
-            yield f"{run.id} logged {counts}, and its curves have {shown}"
+            logged, has = dict(counts.items() - shown.items()), dict(shown.items() - counts.items())
+            yield f"{run.id} logged {logged}, and its curves have {has}"
             continue
-        for name, points in wanted.items():
+        for name in counts:
+            points = wanted[name]
             last = {"step": points[-1].step, "value": points[-1].value, "time": points[-1].time}
             if told[name]["last"] != last:
                 yield f"{run.id}: the curve of {name} ends with {told[name]['last']}, and the stream with {last}"
@@ -170,11 +177,18 @@ def _curves_of(home: Snapshot, run_id: str) -> dict[str, list[Point]]:
 
 def blobs_are_as_told(home: Snapshot) -> Iterator[str]:
     """Every file that a row tells of is there, with its size and its sha256."""
-    for file in told_files(home):
-        if not home.blobs.exists(file.key):
-            yield f"{file.key} is not there"
-        elif home.blobs.size_bytes(file.key) != file.size_bytes or home.sha256(file.key) != file.sha256:
-            yield f"{file.key} is not what was stored"
+    faults = {file: words for file in told_files(home) if (words := _fault_of(home, file))}
+    still = set(told_files(Snapshot(home.home, home.database, home.blobs))) if faults else ()
+    yield from (words for file, words in faults.items() if file in still)  # a run that goes on lets old ones go
+
+
+def _fault_of(home: Snapshot, file: File) -> str:
+    try:
+        if home.blobs.size_bytes(file.key) == file.size_bytes and home.sha256(file.key) == file.sha256:
+            return ""
+    except FileNotFoundError:
+        return f"{file.key} is not there"
+    return f"{file.key} is not what was stored"
 
 
 def told_files(home: Snapshot) -> Iterator[File]:
@@ -289,7 +303,8 @@ def broken(home: Path) -> list[Broken]:
     snapshot = Snapshot.of(home)
     try:
         with told_database_errors(snapshot.database.url):
-            return [Broken(check.__name__, words) for check in INVARIANTS for words in check(snapshot)]
+            found = ((check.__name__, words) for check in INVARIANTS for words in check(snapshot))
+            return [Broken(name, words[:MOST_CHARS]) for name, words in found]
     except InternalError as problem:
         return [Broken(the_database_is_sound.__name__, problem.message)]
     finally:
