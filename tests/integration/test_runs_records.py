@@ -265,14 +265,15 @@ def test_written_and_saved_files_are_kept(service: Service, tmp_path: Path) -> N
         "out/deep/naïve 🙂 #1?100%.txt": "written",
         "%FF%FE.bin": "written",
         "table.csv": "written",
+        "x.tmp": "written",
         "figures/table-saved.csv": "saved",
     }
     assert service.content(run.id, "model.pt") == bytes(range(256))
     assert service.content(run.id, "table.csv") == b"1,2\n3,4\n" == service.content(run.id, "figures/table-saved.csv")
     paths = service.client.fetch(run.id, tmp_path / "fetched")
-    assert len(paths) == 5
+    assert len(paths) == 6
     assert (tmp_path / "fetched/out/deep/naïve 🙂 #1?100%.txt").read_text() == "odd"
-    assert run.artifacts == 5
+    assert run.artifacts == 6
     assert (tmp_path / "table.csv").read_text() == "1,2\n", "the run wrote into its author's own folder"
 
 
