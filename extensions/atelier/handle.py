@@ -380,13 +380,14 @@ _ARTIFACT_COLUMNS: dict[str, Callable[[Artifact], str]] = {
     "made": lambda entry: ago(entry.created_at),
 }
 _SHOWN_PROGRESS = {"state", "progress", "ended_at"}
+_SHOWN_TIME = {"state", "started_at", "ended_at", "attempts"}
 _RUN_COLUMNS: dict[str, Callable[[RunHandle], str]] = {
     "run": lambda handle: handle.id,
     "name": lambda handle: handle.name,
     "state": lambda handle: str(handle.state),
     "progress": lambda handle: run_progress_text(handle.record.model_dump(mode="json", include=_SHOWN_PROGRESS)),
     "submitted": lambda handle: ago(handle.record.created_at),
-    "took": lambda handle: lasted(handle.record.model_dump(mode="json", include={"started_at", "ended_at"})),
+    "took": lambda handle: lasted(handle.record.model_dump(mode="json", include=_SHOWN_TIME)),
     "image": lambda handle: handle.record.image,
     "machine": lambda handle: handle.record.machine,
 }

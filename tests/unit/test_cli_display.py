@@ -52,6 +52,17 @@ def test_what_did_not_begin_took_nothing() -> None:
     assert lasted({"started_at": "2026-05-04T11:59:00Z", "ended_at": None}, NOW) == "1 min"
 
 
+def test_what_was_lost_took_until_it_was_last_heard_of() -> None:
+    """A restore or a long silence ends it much later."""
+    attempt = {"state": "lost", "started_at": "2026-05-04T12:00:00Z", "ended_at": "2026-05-04T12:12:23Z"}
+    attempt |= {"last_seen_at": "2026-05-04T12:00:08.250Z"}
+    assert lasted(attempt) == "8.2 s"
+    run = {name: attempt[name] for name in ("state", "started_at", "ended_at")}
+    assert lasted(run | {"attempts": [attempt]}) == "8.2 s"
+    assert lasted(run | {"attempts": []}) == "12 min 23 s"
+    assert lasted(attempt | {"state": "failed"}) == "12 min 23 s"
+
+
 @pytest.mark.parametrize(
     ("progress", "text"),
     [

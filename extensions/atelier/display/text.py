@@ -104,12 +104,22 @@ def ago(moment: datetime | str | None, now: datetime | None = None) -> str:
 
 
 def lasted(record: Mapping[str, Any], now: datetime | None = None) -> str:
-    """How long a run's work has taken until its end or until now; ``"-"`` before its start."""
+    """How long work has taken until now or its end, lost work until it was last heard of; ``"-"`` before its start."""
     if not record.get("started_at"):
         return "-"
     start = datetime.fromisoformat(record["started_at"])
-    end = datetime.fromisoformat(record["ended_at"]) if record.get("ended_at") else (now or datetime.now(UTC))
+    ended = record.get("ended_at") and (_heard(record) or record["ended_at"])
+    end = datetime.fromisoformat(ended) if ended else (now or datetime.now(UTC))
     return format_duration(max(0.0, (end - start).total_seconds()))
+
+
+def _heard(record: Mapping[str, Any]) -> str | None:
+    """When a lost run or attempt was last heard of: the end that is known."""
+    if record.get("state") != "lost":
+        return None
+    told = record["attempts"][-1] if record.get("attempts") else record
+    heard: str | None = told.get("last_seen_at")
+    return heard
 
 
 def progress_text(progress: Mapping[str, Any] | None) -> str:

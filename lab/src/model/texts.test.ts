@@ -8,6 +8,8 @@ import {
   gapText,
   headlineMetric,
   lastedText,
+  momentText,
+  secondText,
   leftText,
   numberText,
   progressPart,
@@ -125,6 +127,12 @@ describe('amounts', () => {
     expect(lastedText(makeRun(), now - 9000)).toBe('2 s');
     expect(lastedText(makeRun({ started_at: null }), now)).toBe('–');
     expect(lastedText(makeRun({ ended_at: '2026-11-24T10:00:02.500Z' }), now)).toBe('1.5 s');
+    expect(lastedText(makeRun({ ended_at: '2026-11-24T10:00:06.460Z' }), now)).toBe('5.5 s');
+    const evening = new Date(2026, 10, 24, 17, 5, 9);
+    expect(momentText(evening.toISOString(), evening.getTime())).toBe('17:05');
+    expect(secondText(evening.toISOString(), evening.getTime())).toBe('17:05:09');
+    const end = { state: 'lost', ended_at: '2026-11-24T10:12:23Z', last_seen_at: '2026-11-24T10:00:09Z' } as const;
+    expect(lastedText({ started_at: '2026-11-24T10:00:01Z', ...end }, now)).toBe('8.0 s');
   });
 });
 

@@ -147,24 +147,30 @@ export function leftText(progress: Progress | null, now: number): string {
   return left < 10 ? 'a few seconds left' : `about ${durationText(left)} left`;
 }
 
-/** How long a run or attempt took, or has been going; null before it began. */
-export function lasted(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: number): number | null {
+export interface Timed extends Pick<Attempt, 'started_at' | 'ended_at'> {
+  state?: AttemptState;
+  last_seen_at?: string | null;
+  attempts?: readonly Attempt[];
+}
+
+/** How long a run or attempt took, or has been going, a lost one until it was last heard of; null before it began. */
+export function lasted(timed: Timed, now: number): number | null {
   if (timed.started_at === null) {
     return null;
   }
-  const end = timed.ended_at === null ? now : Date.parse(timed.ended_at);
+  const heard = timed.last_seen_at ?? timed.attempts?.[timed.attempts.length - 1]?.last_seen_at;
+  const ended = timed.state === 'lost' && heard ? heard : timed.ended_at;
+  const end = timed.ended_at === null || ended === null ? now : Date.parse(ended);
   return Math.max(0, (end - Date.parse(timed.started_at)) / 1000);
 }
 
-export function lastedText(timed: Pick<Attempt, 'started_at' | 'ended_at'>, now: number): string {
+export function lastedText(timed: Timed, now: number): string {
   const seconds = lasted(timed, now);
   if (seconds === null) {
     return '–';
   }
   // tenths of a second that tick by are no use to anybody
-  return timed.ended_at === null && seconds < 10
-    ? `${Math.floor(seconds)} s`
-    : durationText(Math.floor(seconds * 10) / 10);
+  return timed.ended_at === null && seconds < 10 ? `${Math.floor(seconds)} s` : durationText(seconds);
 }
 
 /** A moment as people say it: the time today, the day before that. */
@@ -174,7 +180,7 @@ export function momentText(iso: string | null, now: number): string {
   }
   const then = new Date(iso);
   const today = new Date(now);
-  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  const time = then.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
   if (then.toDateString() === today.toDateString()) {
     return time;
   }
@@ -194,7 +200,7 @@ function dayText(then: Date, today: Date): string {
 }
 
 export function fullMomentText(iso: string | null): string {
-  return iso === null ? '' : new Date(iso).toLocaleString();
+  return iso === null ? '' : new Date(iso).toLocaleString([], { hourCycle: 'h23' });
 }
 
 /** The metric that says most in one cell of a table: of held-out data before others, an accuracy, then a loss. */
