@@ -79,6 +79,7 @@ export function RowMenu(props: RowMenuProps): JSX.Element {
             <Items items={items} busy={busy} name={run.name} />
           ) : (
             <Asking
+              name={run.name}
               busy={busy}
               cancel={() =>
                 void act(
@@ -177,12 +178,12 @@ function Items(props: { items: Item[]; busy: boolean; name: string }): JSX.Eleme
   );
 }
 
-function Asking(props: { busy: boolean; cancel: () => void; keep: () => void }): JSX.Element {
+function Asking(props: { name: string; busy: boolean; cancel: () => void; keep: () => void }): JSX.Element {
   const keep = useRef<HTMLSpanElement>(null);
   useEffect(() => keep.current?.querySelector('button')?.focus(), []);
   return (
-    <div role="group" className="at-menu-asking" aria-label="Stop this run?">
-      <p>Stop this run?</p>
+    <div role="group" className="at-menu-asking" aria-label={`Stop “${props.name}”?`}>
+      <p>Stop “{props.name}”?</p>
       <span className="at-asking">
         <Button kind="danger" disabled={props.busy} onClick={props.cancel}>
           Cancel run

@@ -100,6 +100,7 @@ describe('waiting runs', () => {
     const page = await showList({ [`POST api/v1/runs/${B.id}/cancel`]: { ...B, state: 'cancelled' } });
     fireEvent.click(within(openMenu('b')).getByRole('menuitem', { name: 'Cancel…' }));
     expect(document.activeElement?.textContent).toBe('Keep it');
+    expect(screen.getByRole('group', { name: 'Stop “b”?' }).textContent).toContain('Stop “b”?');
     fireEvent.click(screen.getByRole('button', { name: 'Cancel run' }));
     await settle();
     expect(sent(page)).toEqual([['POST', `api/v1/runs/${B.id}/cancel`, { now: false }]]);
