@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.service.timekeeping import HOLD_S, JUMP_S, OFF_S, Note, Reading, Timekeeper, after, noted, read_clocks
+from atelier.service.timekeeping import (
+    HOLD_S,
+    JUMP_S,
+    OFF_S,
+    Leaps,
+    Note,
+    Reading,
+    Timekeeper,
+    after,
+    noted,
+    read_clocks,
+)
 
 DAY_S = 24 * 3600.0
 BEGIN = Note(1.7e9, 5000.0, "a boot")
@@ -143,3 +154,12 @@ def test_a_wait_is_never_longer_than_a_day(hold_s: float, ahead_s: float, go_s: 
     then = after(before, Reading(before.day_s + go_s + set_s, before.boot_s + go_s, boot))
     assert 0 <= then.hold_s <= HOLD_S
     assert (then.hold_s > 0) >= (boot == before.boot and set_s > JUMP_S + 1)
+
+
+def test_a_clock_that_is_set_is_told_once_with_by_how_much(clocks: Clocks) -> None:
+    leaps = Leaps(clocks.read)
+    told = []
+    for passed_s, set_by in ((1.0, 0.0), (1.0, 3600.0), (400 * DAY_S, 0.5), (1.0, -3600.0), (1.0, 0.0)):
+        clocks.go(passed_s, set_by=set_by)
+        told.append(round(leaps.leap_s()))
+    assert told == [0, 3600, 0, -3600, 0]

@@ -30,6 +30,7 @@ from atelier.service.store import Claim, Outcome, Quota, Store, is_disk_full
 from atelier.service.store.database import database_trouble
 from atelier.service.store.leases import LIFETIME_S
 from atelier.service.store.lifecycle import WORDS
+from atelier.service.timekeeping import Leaps
 from atelier.settings import Limits
 
 log = logging.getLogger("atelier.service")
@@ -74,6 +75,7 @@ class Reconciler:
     _starts: Starts = field(default_factory=Starts)
     _refused: Known = field(default_factory=Known)
     _stops: Stops = field(init=False)
+    _leaps: Leaps = field(default_factory=Leaps)
 
     def __post_init__(self) -> None:
         self._places = Places(self.store, self.feed)
@@ -115,6 +117,7 @@ class Reconciler:
             self._refill,
             self._finish_submits,
             self._watch_live,
+            self._follow_the_clock,
             self._expire_queue,
             self._expire_leases,
             self._start_waiting,
@@ -160,6 +163,12 @@ class Reconciler:
 
     async def _refill(self) -> None:
         await asyncio.to_thread(self.store.reserve.refill)
+
+    async def _follow_the_clock(self) -> None:
+        """Keep what ends at a time of day as far away as it was, when the computer's clock was set."""
+        if leap_s := self._leaps.leap_s():
+            await asyncio.to_thread(self.store.leases.prolong, LIFETIME_S)
+            await asyncio.to_thread(self.store.runs.postpone, timedelta(seconds=leap_s))
 
     async def _expire_leases(self) -> None:
         await asyncio.to_thread(self.store.leases.expire, utcnow())

@@ -19,6 +19,9 @@ from atelier.quantities import format_duration
 
 log = logging.getLogger("atelier.service")
 
+LEAP_S = 5.0
+"""Clocks that are kept in step by a program are moved by less at a time."""
+
 JUMP_S = 3600.0
 OFF_S = 3 * 24 * 3600.0
 """A computer that was off for longer is taken for one whose clock is wrong: all that costs is the wait."""
@@ -58,6 +61,19 @@ def after(before: Note, now: Reading) -> Note:
     ahead_s = jump_s + (before.ahead_s if before.hold_s else 0.0)
     told = now.day_s, now.boot_s, now.boot
     return Note(*told, hold_s, ahead_s) if hold_s and ahead_s > JUMP_S else Note(*told)
+
+
+class Leaps:
+    """Tells by how much the computer's clock was set, to one who asks again and again."""
+
+    def __init__(self, clocks: Callable[[], Reading] = read_clocks) -> None:
+        self._clocks, self._last = clocks, clocks()
+
+    def leap_s(self) -> float:
+        """By how many seconds the time of day went on otherwise than by itself since the last question; mostly 0."""
+        before, self._last = self._last, self._clocks()
+        leap_s = (self._last.day_s - before.day_s) - (self._last.boot_s - before.boot_s)
+        return leap_s if abs(leap_s) > LEAP_S else 0.0
 
 
 @dataclass

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import pytest
+
 from atelier.quantities import utcnow
 from atelier.records import AttemptState, Reason, Run, RunState
 from atelier.service.store import Capacity, Claim, Quota, Store, Wait, hash_token, holder_of
@@ -152,6 +154,13 @@ class QueueSuite:
         assert store.leases.expire(utcnow()) == 0
         assert store.leases.expire(utcnow() + timedelta(seconds=6)) == 1
         assert [lease.holder for lease in store.leases.held()] == [holder_of(run.run_id, run.n)]
+
+    @pytest.mark.parametrize("lifetime_s", [-3600, 3600])
+    def test_a_lifetime_begins_anew_whatever_the_clock_said_before(self, store: Store, lifetime_s: float) -> None:
+        hold(store, "k1", lifetime_s=lifetime_s)
+        store.leases.prolong(5)
+        assert store.leases.expire(utcnow()) == 0
+        assert store.leases.expire(utcnow() + timedelta(seconds=6)) == 1
 
     def test_another_owners_kernel_of_the_same_name_renews_nothing(self, store: Store) -> None:
         assert hold(store, "k1", "ann#1", count=2) == ["GPU-a", "GPU-b"]

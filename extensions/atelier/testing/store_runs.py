@@ -292,6 +292,14 @@ class RunsSuite:
             store.runs.cancel(run_id, grace_s=0.0)
             assert store.runs.get(run_id).id == run_id
 
+    def test_a_queue_limit_goes_with_a_clock_that_is_set(self, store: Store) -> None:
+        run_id, _ = queued(store, queue_timeout_s=5), queued(store)
+        store.runs.postpone(timedelta(hours=1))
+        assert store.runs.overdue(utcnow() + timedelta(seconds=3590)) == []
+        assert store.runs.overdue(utcnow() + timedelta(seconds=3606)) == [run_id]
+        store.runs.postpone(-timedelta(hours=1))
+        assert store.runs.overdue(utcnow() + timedelta(seconds=6)) == [run_id]
+
     def test_what_the_queue_limit_ended_is_said(self, store: Store) -> None:
         run_id, patient = queued(store, queue_timeout_s=5), queued(store)
         assert store.runs.overdue(utcnow()) == []

@@ -88,10 +88,13 @@ class LeaseStore:
             return connection.execute(delete(leases).where(due)).rowcount
 
     def prolong(self, lifetime_s: float) -> None:
-        """Let no kernel's lease end within a lifetime: its server may have had nobody to renew it with."""
+        """Give the leases of all kernels a whole lifetime from now on, whatever the clock said before.
+
+        Nobody may have been there to renew them with.
+        """
         until = utcnow() + timedelta(seconds=lifetime_s)
         with self._db.write() as connection:
-            connection.execute(update(leases).where(leases.c.expires_at < until).values(expires_at=until))
+            connection.execute(update(leases).where(leases.c.expires_at.is_not(None)).values(expires_at=until))
 
     def held(self) -> list[Lease]:
         """All leases, by device."""

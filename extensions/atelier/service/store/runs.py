@@ -331,6 +331,14 @@ class RunStore:
         with self._db.read() as connection:
             return list(connection.execute(select(runs.c.id).where(these)).scalars())
 
+    def postpone(self, by: timedelta) -> None:
+        """Move the queue limits of all that wait: the clock that they go by was set by that much."""
+        waiting = (runs.c.state == RunState.QUEUED.value) & runs.c.queue_until.is_not(None)
+        with self._db.write() as connection:
+            for row in connection.execute(select(runs.c.id, runs.c.queue_until).where(waiting)).all():
+                until = {"queue_until": row.queue_until + by}
+                connection.execute(update(runs).where(runs.c.id == row.id).values(**until))
+
     def recorded(self, run_id: str) -> None:
         """Note that the record of a final run is stored beside the database."""
         with self._db.write() as connection:
