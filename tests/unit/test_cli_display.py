@@ -12,6 +12,7 @@ from atelier.display.text import Rows, ago, clean, lasted, progress_text, run_pr
 from atelier.records import Attempt, AttemptState, Run, RunSpec, RunState, Work
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+LONG = "Its supervising process died, and what it left could not be brought in."
 
 
 def test_columns_are_aligned_whatever_the_names() -> None:
@@ -108,7 +109,7 @@ def test_rows_show_themselves_escaped() -> None:
 
 def test_a_run_is_shown_with_its_sentence_the_evidence_and_each_attempt(capsys: pytest.CaptureFixture[str]) -> None:
     first = Attempt(
-        n=1, state=AttemptState.LOST, message="Its agent died.", exit_code=-9, created_at=NOW, started_at=NOW,
+        n=1, state=AttemptState.LOST, message=LONG, exit_code=-9, created_at=NOW, started_at=NOW,
         ended_at=NOW,
     )  # fmt: skip
     last = first.model_copy(update={"n": 2, "state": AttemptState.FAILED, "message": "It was killed."})
@@ -126,7 +127,7 @@ def test_a_run_is_shown_with_its_sentence_the_evidence_and_each_attempt(capsys: 
         "signal 9 (SIGKILL)",
         "",
         "attempt state started took why it ended",
-        "1 Lost 2026-05-04 12:00:00 UTC 0.0 s Its agent died.",
+        f"1 Lost 2026-05-04 12:00:00 UTC 0.0 s {LONG}",
         "2 Failed 2026-05-04 12:00:00 UTC 0.0 s It was killed.",
         "warning It opens /data.",
     ]

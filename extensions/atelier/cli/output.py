@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from atelier.display.terminal import HarmlessText, harmless
-from atelier.display.text import clean, text_table
+from atelier.display.text import MAX_CELL, clean, text_table
 from atelier.errors import AtelierError
 from atelier.wire import error_body
 
@@ -62,12 +62,14 @@ class Output:
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-        """Aligned columns for people; a column named ``state`` is coloured."""
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, last_limit: int = MAX_CELL
+    ) -> None:
+        """Aligned columns for people; a column named ``state`` is coloured, the last one is cut at ``last_limit``."""
         if not rows:
             self.say(empty)
             return
-        lines = text_table(headings, rows).splitlines()
+        lines = text_table(headings, rows, last_limit=last_limit).splitlines()
         self.say(self.paint(lines[0], "grey"))
         for row, line in zip(rows, lines[1:], strict=True):
             state = row[headings.index("state")] if "state" in headings else ""

@@ -95,7 +95,7 @@ def show_record(record: Mapping[str, Any], output: Output) -> None:
     output.facts(_facts(record) | _evidence(record))
     if tries := attempt_rows(record):
         output.say()
-        output.table(["attempt", "state", "started", "took", "why it ended"], tries, empty="")
+        output.table(["attempt", "state", "started", "took", "why it ended"], tries, empty="", last_limit=400)
     for text in noticed(record):
         output.say(f"  {output.paint('warning', 'yellow')}  {text}")
     error = record["attempts"][-1]["error"] if record["attempts"] else None

@@ -49,9 +49,10 @@ class Rows(list[Row], Generic[Row]):
         return html_table(list(self._columns), self._cells()) if self else f"<p>{html.escape(self._empty)}</p>"
 
 
-def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; a cell is cut at 48 columns, control characters are shown as ``?``."""
-    cells = [list(headings), *([clean(cell) for cell in row] for row in rows)]
+def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, last_limit: int = MAX_CELL) -> str:
+    """Aligned columns; a cell is cut at 48 columns, or in the last one at others, control characters are ``?``."""
+    limits = [MAX_CELL] * (len(headings) - 1) + [last_limit]
+    cells = [list(headings), *([clean(cell, most) for cell, most in zip(row, limits, strict=True)] for row in rows)]
     widths = [max(width(row[column]) for row in cells) for column in range(len(headings))]
     return "\n".join(
         "  ".join(_padded(cell, wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cells
