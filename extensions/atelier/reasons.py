@@ -52,7 +52,7 @@ REASON_TEXT: dict[Reason, tuple[str, str]] = {
         "Write less, or remove files as the run goes on; an administrator can allow more.",
     ),
     Reason.KILLED: ("The run's process was killed from outside.", "Submit again; ask whoever ended it if it recurs."),
-    Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout, or go on from its checkpoint."),
+    Reason.DEADLINE: ("The run reached its time limit.", "Give a longer --timeout."),
     Reason.QUEUE_DEADLINE: ("The run waited longer than its queue limit.", "Give a longer --queue-timeout."),
     Reason.STALLED: (
         "The run gave no sign of life for too long.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atelier.agent.outcome import CRASH_HINT, EXIT_HINT, INPUT_HINT
 from atelier.records import REASON_TEXT, Reason, Run
 from tests.cli_driver import Terminal, notebook
 from tests.service_driver import SETTINGS, Service, service_over, write
@@ -31,10 +32,14 @@ WORKS = {
     "file": "open('data/trian.csv')",
     "says so": SAYS_SO,
     "handled": HANDLED,
+    "crashed": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "asks": "input()",
 }
+HINTS = {"says so": EXIT_HINT, "handled": EXIT_HINT, "crashed": CRASH_HINT, "asks": INPUT_HINT}
 CELLS = {
     "raises": "open('nosuch.bin')",
     "killed": "import os\nos.kill(os.getpid(), 9)",
+    "left": "import os\nos._exit(4)",
     "late": "import time\ntime.sleep(60)",
 }
 
@@ -66,13 +71,15 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, d
         ("file", Reason.MISSING_FILE, "The nearest file in the work's folder is 'data/train.csv'."),
         ("says so", Reason.CODE_ERROR, "The code ended with exit code 1."),
         ("handled", Reason.CODE_ERROR, "The code ended with exit code 3."),
+        ("crashed", Reason.KILLED, "The run's process crashed in native code (segmentation fault)."),
+        ("asks", Reason.CODE_ERROR, "EOFError: EOF when reading a line (train.py, line 1)"),
     ],
 )
 def test_the_reason_and_what_is_near(
     ended: tuple[Service, dict[str, str]], name: str, reason: Reason, words: str
 ) -> None:
     run = ended[0].run(ended[1][name])
-    assert (run.reason, run.hint) == (reason, REASON_TEXT[reason][1])
+    assert (run.reason, run.hint) == (reason, HINTS.get(name, REASON_TEXT[reason][1]))
     assert run.message.endswith(words), run.message
 
 
@@ -80,8 +87,8 @@ def test_the_reason_and_what_is_near(
     ("name", "reason", "words"),
     [
         ("raises", Reason.MISSING_FILE, "(cell 2, line 1)"),
-        ("killed", Reason.KILLED, "The kernel died in cell 2."),
-        ("late", Reason.DEADLINE, REASON_TEXT[Reason.DEADLINE][0]),
+        ("killed", Reason.KILLED, "The kernel died in cell 2: its process was ended by signal 9."),
+        ("late", Reason.DEADLINE, "The run reached its time limit of 6.0 s. It was in cell 2."),
     ],
 )
 def test_record_notebook_and_command_line_say_the_same(
@@ -99,6 +106,12 @@ def test_record_notebook_and_command_line_say_the_same(
     shown = " ".join(Terminal(service.home, service.home).type("show", run.id).out.split())
     assert run.message in shown
     assert run.hint in shown
+
+
+def test_a_cell_that_ends_its_interpreter_is_told_with_the_exit_code(ended: tuple[Service, dict[str, str]]) -> None:
+    run = ended[0].run(ended[1]["left"])
+    assert (run.reason, run.hint) == (Reason.CODE_ERROR, EXIT_HINT)
+    assert run.message == "The kernel died in cell 2: its process ended with exit code 4."
 
 
 def told(run: Run) -> dict[str, Any]:

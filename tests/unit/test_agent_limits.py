@@ -152,7 +152,7 @@ def ended_by(folder: Path, memory: MemoryLimit, *, left_s: float = 60.0, disk_by
     (folder / "run/spool").mkdir(parents=True)
     stopper = Stopper(place, Family("r-unittests2/1", folder))
     disk = DiskShare(folder, disk_bytes)
-    Limits(left_s=left_s, silent_s=60.0, signs=lambda: [0], memory=memory, disk=disk).enforce(stopper)
+    Limits(left_s=left_s, whole_s=left_s, silent_s=60.0, signs=lambda: [0], memory=memory, disk=disk).enforce(stopper)
     wait_for(lambda: stopper.order, "an order to stop")
     stopper.done.set()
     return stopper

@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from atelier.agent.outcome import UserError, classify, error_in_log, failed, plain, stopped, written_end
+from atelier.agent.outcome import (
+    CRASH_HINT,
+    EXIT_HINT,
+    INPUT_HINT,
+    UserError,
+    classify,
+    error_in_log,
+    failed,
+    plain,
+    stopped,
+    written_end,
+)
 from atelier.service.attempts import FinishReport
 
 ROOT = "/home/atelier/run/attempts/r-aaaaaaaaaa/1/work"
@@ -119,13 +131,38 @@ def test_reasons_by_the_kind_of_error(kind: str, message: str, reason: str) -> N
 
 def test_an_exit_code_without_an_error_is_told() -> None:
     told = {"state": "failed", "reason": "code_error", "message": "The code ended with exit code 3.", "exit_code": 3}
-    assert failed(None, 3).as_json() == told | {"error": None}
+    assert failed(None, 3).as_json() == told | {"error": None, "hint": EXIT_HINT}
     assert failed(None, -9).reason == "killed"
     assert failed(None, -9, oom_killed=True).reason == "out_of_memory"
-    assert (failed(None, -11).reason, failed(None, -11).message) == (
-        "killed",
-        "The run's process was ended by signal 11.",
-    )
+    assert failed(None, -9).message == "The run's process was ended by signal 9."
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGSEGV, "segmentation fault"),
+        (signal.SIGBUS, "bus error"),
+        (signal.SIGFPE, "arithmetic error"),
+        (signal.SIGILL, "illegal instruction"),
+        (signal.SIGABRT, "aborted"),
+    ],
+)
+def test_a_crash_is_told_as_one(number: int, words: str) -> None:
+    told = failed(None, -number)
+    assert (told.reason, told.hint) == ("killed", CRASH_HINT)
+    assert told.message == f"The run's process crashed in native code ({words})."
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "hint"),
+    [
+        ("EOFError", "EOF when reading a line", INPUT_HINT),
+        ("StdinNotImplementedError", "raw_input was called", INPUT_HINT),
+        ("EOFError", "Ran out of input", None),
+    ],
+)
+def test_who_asks_for_input_is_told_what_to_do(kind: str, message: str, hint: str | None) -> None:
+    assert failed(UserError(kind, message, ""), 1).hint == hint
 
 
 ENDS = {

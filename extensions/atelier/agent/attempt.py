@@ -19,7 +19,7 @@ from atelier.agent.family import Family
 from atelier.agent.gpu import GpuMeter
 from atelier.agent.heart import Heart
 from atelier.agent.launching import Launcher
-from atelier.agent.limits import STOP_GRACE_S, Limits
+from atelier.agent.limits import STOP_GRACE_S, Limits, out_of_time
 from atelier.agent.link import Link
 from atelier.agent.logfile import LogFile
 from atelier.agent.logtail import append_tail
@@ -201,15 +201,18 @@ class Attempt:
 
         def is_stopped() -> bool:
             if time.monotonic() > until:
-                self.stopper.stop("deadline", 0.0)
+                self.stopper.stop("deadline", 0.0, words=out_of_time(self._whole_s()))
             return self.stopper.order is not None
 
         return Patience(self.orders["limits"]["install_s"], is_stopped=is_stopped, end=self.family.end)
 
     def _left_s(self) -> float:
         """Seconds that the work of this attempt may run: what those before it have left of the run's time."""
+        return self._whole_s() - float(self.orders["ran_s"])
+
+    def _whole_s(self) -> float:
         limit_s = self.orders["spec"]["timeout_s"]
-        return inf if limit_s is None else float(limit_s - self.orders["ran_s"])
+        return inf if limit_s is None else float(limit_s)
 
     def _environment(self, bins: tuple[Path, ...], resume: Path | None) -> dict[str, str]:
         return work_environment(os.environ, self.place, self.orders, bins, resume)
@@ -286,6 +289,7 @@ class Attempt:
         silent_s = self.orders["spec"]["stall_timeout_s"]
         return Limits(
             left_s=self._left_s(),
+            whole_s=self._whole_s(),
             silent_s=inf if silent_s is None else float(silent_s),
             signs=lambda: [self.log.seen_bytes, *self.shipper.signs()],
             memory=memory,

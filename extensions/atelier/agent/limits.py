@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from atelier.agent.disk import DiskShare
 from atelier.agent.memory import MemoryLimit
 from atelier.agent.stopping import MEMORY, Stopper
+from atelier.quantities import format_duration
 
 STOP_GRACE_S = 10.0
 TICK_S = 0.05
@@ -28,6 +29,8 @@ class Limits:
     ----------
     left_s : float
         How long it may run, from now on.
+    whole_s : float
+        How long its run may, with all its attempts; it is told.
     silent_s : float
         How long it may tell nothing.
     signs : callable
@@ -39,6 +42,7 @@ class Limits:
     """
 
     left_s: float
+    whole_s: float
     silent_s: float
     signs: Callable[[], list[int]]
     memory: MemoryLimit
@@ -59,9 +63,10 @@ class Limits:
             if (words := _looked(self.memory.breach, complaints)) is not None:
                 stopper.stop(MEMORY, 0.0, words=words)
             elif now - began > self.left_s:
-                stopper.stop("deadline", STOP_GRACE_S)
+                stopper.stop("deadline", STOP_GRACE_S, words=out_of_time(self.whole_s))
             elif now - sign_at > self.silent_s:
-                stopper.stop("stalled", 0.0)
+                silent = format_duration(self.silent_s)
+                stopper.stop("stalled", 0.0, words=f"The run gave no sign of life for longer than {silent}.")
 
     def _count(self, stopper: Stopper) -> None:
         """Count the disk by itself: a slow one must not keep the others from being looked at."""
@@ -69,6 +74,11 @@ class Limits:
         while not stopper.done.wait(COUNT_TICK_S) and stopper.order is None:
             if (words := _looked(self.disk.breach, complaints)) is not None:
                 stopper.stop("disk_quota", 0.0, words=words)
+
+
+def out_of_time(whole_s: float) -> str:
+    """What is told of a run that has had its time."""
+    return f"The run reached its time limit of {format_duration(whole_s)}."
 
 
 def _looked(look: Callable[[], str | None], complaints: set[str]) -> str | None:

@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nbformat import NotebookNode, from_dict, reads, writes
 from atelier.agent.launching import Launcher
 from atelier.agent.logfile import LogFile
 from atelier.agent.notebook_end import KEY
-from atelier.agent.outcome import Result, UserError, failed, plain
+from atelier.agent.outcome import Result, UserError, failed, how_ended, plain
 from atelier.crash_points import crash_point
 from atelier.local.cgroups import oom_kills
 from atelier.local.plain import write_whole
@@ -201,7 +202,8 @@ class NotebookWork:
         code = process.poll() if process is not None else None
         result = failed(None, code if code is not None else -9, oom_killed=oom_kills() > kills)
         number = self._code_number(client.cell_index)
-        return Result(result.state, result.reason, f"The kernel died in cell {number}.", result.exit_code)
+        words = f"The kernel died in cell {number}: its process {how_ended(code)}."
+        return replace(result, message=words)
 
     def interrupt(self) -> None:
         self._on_loop(lambda manager: manager.interrupt_kernel())

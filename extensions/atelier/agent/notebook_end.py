@@ -43,8 +43,9 @@ def stamp(path: Path, run_id: str, attempt: int, result: Mapping[str, Any]) -> N
 def _end(run_id: str, attempt: int, result: Mapping[str, Any]) -> dict[str, Any]:
     """The same words as in the run's record."""
     sentence, action = REASON_TEXT[Reason(result["reason"])] if result.get("reason") else ("", "")
+    hint = result.get("hint") or action
     told = {name: result.get(name) for name in ("state", "reason", "exit_code")}
-    return {"id": run_id, "attempt": attempt, **told, "message": result.get("message") or sentence, "hint": action}
+    return {"id": run_id, "attempt": attempt, **told, "message": result.get("message") or sentence, "hint": hint}
 
 
 def _tell(cells: list[dict[str, Any]], end: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,22 @@ _STOPPED = {
     "disk_quota": ("failed", "disk_quota"),
 }
 
+
+_CRASHES = {
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGBUS: "bus error",
+    signal.SIGFPE: "arithmetic error",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGABRT: "aborted",
+}
+"""Signals that a process brings upon itself."""
+
+CRASH_HINT = (
+    "Put 'import faulthandler; faulthandler.enable()' first to see where it was, and check the versions of compiled "
+    "packages."
+)
+EXIT_HINT = "The log's last lines may tell why: mend the code and submit again."
+INPUT_HINT = "A background run can't ask for input: pass it as a parameter."
 
 _ENDS = {"succeeded", "lost"} | {state for state, _ in _STOPPED.values()}
 
@@ -64,6 +81,8 @@ class Result:
     message: str | None = None
     exit_code: int | None = None
     error: UserError | None = None
+    hint: str | None = None
+    """The next action, where the reason's own doesn't fit."""
 
     def as_json(self) -> dict[str, Any]:
         """All of it, its texts as long as the service takes them."""
@@ -107,12 +126,30 @@ def failed(error: UserError | None, exit_code: int | None, *, oom_killed: bool =
     """
     if error is not None:
         reason, message = classify(error)
-        return Result("failed", reason, message, exit_code, error)
+        return Result("failed", reason, message, exit_code, error, INPUT_HINT if _asks_for_input(error) else None)
     if oom_killed:
         return Result("failed", "out_of_memory", None, exit_code)
+    message = f"The run's process {how_ended(exit_code)}."
+    if exit_code is not None and -exit_code in _CRASHES:
+        return Result("failed", "killed", message, exit_code, hint=CRASH_HINT)
     if exit_code is not None and exit_code < 0:
-        return Result("failed", "killed", f"The run's process was ended by signal {-exit_code}.", exit_code)
-    return Result("failed", "code_error", f"The code ended with exit code {exit_code}.", exit_code)
+        return Result("failed", "killed", message, exit_code)
+    return Result("failed", "code_error", f"The code ended with exit code {exit_code}.", exit_code, hint=EXIT_HINT)
+
+
+def how_ended(exit_code: int | None) -> str:
+    """What an exit code says of a process, as `failed` has it: "was ended by signal 9", say."""
+    if exit_code is None:
+        return "ended, by what is not known"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    crash = _CRASHES.get(-exit_code)  # type: ignore[call-overload]
+    return f"crashed in native code ({crash})" if crash else f"was ended by signal {-exit_code}"
+
+
+def _asks_for_input(error: UserError) -> bool:
+    kind = error.kind.rsplit(".", 1)[-1]
+    return kind == "StdinNotImplementedError" or (kind == "EOFError" and error.message == "EOF when reading a line")
 
 
 def classify(error: UserError) -> tuple[str, str]:

@@ -51,10 +51,11 @@ class FinishReport(FromAgent):
     exit_code: Whole | None = None
     error: ErrorReport | None = None
     ran_s: RanS = None
+    hint: str | None = None
 
     def as_outcome(self) -> Outcome:
         """The same for the store."""
-        return Outcome(self.state, self.reason, self.message, self.exit_code, self.error, self.ran_s)
+        return Outcome(self.state, self.reason, self.message, self.exit_code, self.error, self.ran_s, self.hint)
 
 
 @dataclass

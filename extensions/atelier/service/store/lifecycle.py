@@ -39,6 +39,8 @@ class Outcome:
     exit_code: int | None = None
     error: ErrorReport | None = None
     ran_s: float | None = None
+    hint: str | None = None
+    """The next action, where the reason's own doesn't fit."""
 
 
 WORDS = {
@@ -171,7 +173,8 @@ def after_attempt(connection: Connection, row: Row[Any], n: int, outcome: Outcom
         hint = "Submit it again once runs may stay on this computer."
         end(connection, row, RunState.FAILED, Reason.PREEMPTED, words, hint=hint)
     else:
-        end(connection, row, _FINAL_FOR[outcome.state], outcome.reason, outcome.message)
+        own = {"hint": outcome.hint} if outcome.hint else {}
+        end(connection, row, _FINAL_FOR[outcome.state], outcome.reason, outcome.message, **own)
 
 
 def _tries(connection: Connection, run_id: str) -> list[Try]:
