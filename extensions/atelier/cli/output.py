@@ -13,7 +13,7 @@ from atelier.display.text import MAX_CELL, clean, text_table
 from atelier.errors import AtelierError
 from atelier.wire import error_body
 
-_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 2, "bold": 1}
 STATE_COLOURS = {
     "succeeded": "green",
     "failed": "red",
