@@ -18,6 +18,7 @@ from atelier.errors import AtelierError, InternalError, NotFound, RefusedInput
 from atelier.naming import MOST_BODY_BYTES
 from atelier.service.bodies import BodyLimit
 from atelier.service.description import AGENT, ERRORS, USER
+from atelier.service.faults import in_words
 from atelier.service.handlers import agent, catalog, leases, models, roots, runs, uploads
 from atelier.service.handlers.context import Service, authenticate
 from atelier.service.troubles import disk_full, trouble_of
@@ -124,10 +125,9 @@ async def _invalid_request(request: Request, problem: Exception) -> Response:
     faults = [
         {"at": ".".join(str(part) for part in fault["loc"]), "problem": fault["msg"]} for fault in problem.errors()
     ]
-    words = "; ".join(f"{fault['at']}: {fault['problem']}" for fault in faults[:5])
     error = RefusedInput(
         "bad_request",
-        f"The request is not as it must be: {words}",
+        f"The request is not as it must be: {in_words(problem.errors())}",
         hint="Mend what is named above.",
         detail={"faults": faults[:50]},
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from atelier.errors import NotFound, RefusedInput
 from atelier.records import RUN_ID, Artifact, Page, Record, Run, RunSpec, RunState, Source, Whole
@@ -61,10 +61,22 @@ class AtPriority(FromUser):
     priority: Whole = Field(ge=-100, le=100)
 
 
+def _kind_of_move(to: object) -> str:
+    """Which of its forms a move has, so that what is wrong is told of that one only."""
+    if isinstance(to, AtPriority) or (isinstance(to, dict) and "priority" in to):
+        return "priority"
+    return "before" if isinstance(to, BeforeRun | dict) else "place"
+
+
 class MoveBody(FromUser):
     """Where a waiting run goes among the caller's own; ``first`` also ends its pause before the next attempt."""
 
-    to: Literal["first", "last"] | BeforeRun | AtPriority
+    to: Annotated[
+        Annotated[Literal["first", "last"], Tag("place")]
+        | Annotated[BeforeRun, Tag("before")]
+        | Annotated[AtPriority, Tag("priority")],
+        Discriminator(_kind_of_move),
+    ]
 
 
 @router.post("/runs", status_code=201, response_model=Run, responses={200: SAME_KEY})
