@@ -87,6 +87,7 @@ def test_the_reason_and_what_is_near(
     ("name", "reason", "words"),
     [
         ("raises", Reason.MISSING_FILE, "(cell 2, line 1)"),
+        ("left", Reason.CODE_ERROR, "The kernel died in cell 2: its process ended with exit code 4."),
         ("killed", Reason.KILLED, "The kernel died in cell 2: its process was ended by signal 9."),
         ("late", Reason.DEADLINE, "The run reached its time limit of 6.0 s. It was in cell 2."),
     ],
@@ -112,6 +113,11 @@ def test_a_cell_that_ends_its_interpreter_is_told_with_the_exit_code(ended: tupl
     run = ended[0].run(ended[1]["left"])
     assert (run.reason, run.hint) == (Reason.CODE_ERROR, EXIT_HINT)
     assert run.message == "The kernel died in cell 2: its process ended with exit code 4."
+    assert run.progress is not None
+    assert (run.progress.done, run.progress.total) == (1, 2), "a cell that died is not done"
+    raised = ended[0].run(ended[1]["raises"]).progress
+    assert raised is not None
+    assert (raised.done, raised.total) == (1, 2), "nor is one that failed"
 
 
 def told(run: Run) -> dict[str, Any]:

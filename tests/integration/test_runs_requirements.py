@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 import zipfile
@@ -159,20 +158,3 @@ def age(ready: Path) -> None:
     """Let a layer's last use be long ago."""
     then = time.time() - LAYER_AGE_S - 60
     os.utime(ready, (then, then))
-
-
-def test_an_image_that_went_away_meanwhile_is_named(tmp_path: Path) -> None:
-    with service_over() as place:
-        busy = write(tmp_path / "1", train__py="import time\nprint('begun', flush=True)\ntime.sleep(60)")
-        holder = place.submit(busy, machine="whole")
-        place.wait_log(holder, "begun")
-        run_id = place.submit(write(tmp_path / "2", train__py="1"))
-        place.stop()
-        place.settings = place.settings.replace("name: plain,", "name: another,")
-        place.start()
-        place.client.cancel(holder, now=True)
-        run = place.wait(run_id)
-        assert (run.state, run.reason) == ("failed", "start_failed"), run.message
-        assert "plain" in run.message
-        record = place.home / "blobs/runs" / run_id / "run.json"
-        wait_for(lambda: json.loads(record.read_text())["state"] == "failed", "the record on disk to say so too")

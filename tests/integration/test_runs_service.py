@@ -148,7 +148,8 @@ def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
         if len(name) < 100:  # a kernel of one of the two is enough
             book = place.finish(write(tmp_path / "nb", train__ipynb=notebook("print('cell')")))
             assert book.state == "succeeded", book.message
-        listing = place.get(f"/roots/runs/{run.id}/list", params={"path": "artifacts/1"}).json()
+        folder = f"artifacts/1/{place.artifacts(run.id)['kept ü.txt']['sha256']}"
+        listing = place.get(f"/roots/runs/{run.id}/list", params={"path": folder}).json()
         assert [item["name"] for item in listing["items"]] == ["kept ü.txt"]
     assert not path.exists()
 

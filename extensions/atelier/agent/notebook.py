@@ -158,9 +158,9 @@ class NotebookWork:
         manager.connection_file = str(self._scratch / "connection.json")
         return manager
 
-    def _done(self, index: int, took_s: float) -> None:
-        cells = [i for i, cell in enumerate(self._notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
-        self._on_cell(sum(1 for i in cells if i <= index), len(cells))
+    def _done(self, index: int, took_s: float, failed: bool) -> None:
+        cells = [i for i, cell in enumerate(self._notebook.cells) if _is_own(cell) and cell.source.strip()]
+        self._on_cell(sum(1 for i in cells if i < index + (not failed)), len(cells))
         if took_s > SAVE_AFTER_S:
             self._save()
         if self._is_left():
@@ -190,8 +190,7 @@ class NotebookWork:
 
     def _code_number(self, index: int) -> int:
         """The cell's number among the user's own code cells, counted from 1."""
-        own = [cell for cell in self._notebook.cells[: index + 1] if cell.cell_type == "code"]
-        return sum(1 for cell in own if "injected-parameters" not in cell.metadata.get("tags", []))
+        return sum(1 for cell in self._notebook.cells[: index + 1] if _is_own(cell))
 
     @property
     def where(self) -> str:
@@ -258,7 +257,7 @@ class _Client(NotebookClient):
         manager: AsyncKernelManager,
         folder: Path,
         log: LogFile,
-        done: Callable[[int, float], None],
+        done: Callable[[int, float, bool], None],
     ) -> None:
         super().__init__(
             notebook,
@@ -270,7 +269,7 @@ class _Client(NotebookClient):
             store_widget_state=True,
             resources={"metadata": {"path": str(folder)}},
         )
-        self.cell_index = self._printed = 0
+        self.cell_index = self._printed = self._count = 0
         self.has_begun = False
         self.shown = 0
         """How many messages the kernel has sent that a notebook may show."""
@@ -282,10 +281,15 @@ class _Client(NotebookClient):
         crash_point("agent.cell.before")
         self.has_begun = True
         self.cell_index, self._began, self._printed = cell_index, time.monotonic(), 0
+        self._count += 1
+        cell.execution_count = self._count  # the kernel says the same, unless it dies before
 
     def _end_cell(self, cell: NotebookNode, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
         crash_point("agent.cell.after")
-        self._done(cell_index, time.monotonic() - self._began)
+        failed = execute_reply["content"]["status"] == "error" and "raises-exception" not in cell.metadata.get(
+            "tags", []
+        )
+        self._done(cell_index, time.monotonic() - self._began, failed)
 
     def _fits(self, content: dict[str, Any]) -> bool:
         """Whether printed text goes into the notebook: the log has all of it, a cell's output a bounded part."""
@@ -309,6 +313,11 @@ class _Client(NotebookClient):
         elif kind == "error":
             self._log.line("\n".join(content.get("traceback", [])))
         return super().process_message(msg, cell, cell_index)
+
+
+def _is_own(cell: NotebookNode) -> bool:
+    """Whether it is a code cell of the user's, and not the one that sets parameters."""
+    return bool(cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", []))
 
 
 def with_parameters(notebook: NotebookNode, parameters: str) -> NotebookNode:
