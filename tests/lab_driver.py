@@ -91,15 +91,18 @@ class Lab:
 
 
 def run_cell(page: Page, index: int, inside: str) -> Locator:
-    """Run a cell of the notebook in front; what matches the selector ``inside`` in its output."""
+    """Run a cell of the notebook in front; what matches the selector ``inside`` in its new output."""
     page.evaluate(
         """index => {
-          window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+          const notebook = window.jupyterapp.shell.currentWidget.content;
+          const old = notebook.widgets[index].node.querySelectorAll('.jp-OutputArea *');
+          old.forEach(element => element.setAttribute('data-before', ''));
+          notebook.activeCellIndex = index;
           window.jupyterapp.commands.execute('notebook:run-cell');
         }""",
         index,
     )
-    found = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(inside)
+    found = page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(index).locator(f"{inside}:not([data-before])")
     expect(found).to_be_visible(timeout=60_000)
     return found
 
