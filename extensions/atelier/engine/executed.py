@@ -59,7 +59,7 @@ def has_error(cell: Any) -> bool:
 def _is_done(cell: Any) -> bool:
     """Whether the kernel has answered; a cell in which it died has a number and no answer."""
     times = cell.metadata.get("execution", {})
-    answered = "shell.execute_reply" in times or "iopub.execute_input" not in times
+    answered = "shell.execute_reply" in times or "execution" not in cell.metadata
     return cell.cell_type == "code" and cell.get("execution_count") is not None and answered
 
 
