@@ -29,24 +29,12 @@ from atelier.service.store import Store
 from atelier.storage import RunPaths
 from atelier.testing.invariants import broken
 from tests.cli_driver import wait_for
-from tests.contract.writing_runs import begin, checkpoint, ended, keep, key_of, live, restored, service_of
+from tests.contract.writing_runs import begin, checkpoint, ended, keep, key_of, live, restored
 from tests.service_driver import SETTINGS
 from tests.small_disk import small_disk
 
 WRITERS = 8
 BACKUPS = 4
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Service]:
-    made = service_of(home)
-    yield made
-    made.store.close()
 
 
 # -- while runs are written ---------------------------------------------------------------------------------------

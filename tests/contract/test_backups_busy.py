@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,18 +26,6 @@ from tests.cli_driver import wait_for
 from tests.contract.writing_runs import begin, checkpoint, keep, live, publish, restored, service_of
 
 SIZE_BYTES = 200_000
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Service]:
-    made = service_of(home)
-    yield made
-    made.store.close()
 
 
 def at_each_file(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:

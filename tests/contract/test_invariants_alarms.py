@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import delete
 
 from atelier.records import AttemptState
@@ -17,19 +15,7 @@ from atelier.service.store.schema import checkpoints, curves
 from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.testing.invariants import MOST_CHARS, blobs_are_as_told, broken, points_count_once
 from atelier.testing.snapshot import Snapshot
-from tests.contract.writing_runs import begin, checkpoint, service_of
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Service]:
-    made = service_of(home)
-    yield made
-    made.store.close()
+from tests.contract.writing_runs import begin, checkpoint
 
 
 def test_a_checkpoint_that_goes_while_it_is_looked_at_is_no_fault(service: Service, home: Path) -> None:

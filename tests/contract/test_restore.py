@@ -26,7 +26,17 @@ from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.testing.invariants import broken
 from atelier.testing.samples import claimed, due_now
 from tests.cli_driver import wait_for
-from tests.contract.writing_runs import begin, checkpoint, ended, keep, key_of, publish, restored, service_of
+from tests.contract.writing_runs import (
+    begin,
+    checkpoint,
+    dies_at_copy,
+    ended,
+    keep,
+    key_of,
+    publish,
+    restored,
+    service_of,
+)
 from tests.service_driver import SETTINGS
 
 LOST = Outcome(AttemptState.LOST, Reason.AGENT_LOST)
@@ -39,13 +49,6 @@ def home(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "atelier.yaml").write_text(SETTINGS + f"blobs: {(tmp_path / 'store').as_uri()}\n")
     return folder
-
-
-@pytest.fixture
-def service(home: Path) -> Iterator[Service]:
-    made = service_of(home)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture
@@ -149,19 +152,8 @@ def test_a_restore_that_is_cut_off_among_the_blobs_mixes_nothing(
 ) -> None:
     later = two_timelines(service, home, tmp_path / "backup")
     theirs = {blobs.read(key) for kind in ("runs", "models") for key in blobs.keys(kind)}
-    copies, copy = 0, FilesystemBlobs.copy
-
-    def cut_off(self: FilesystemBlobs, source: str, target: str) -> None:
-        nonlocal copies
-        copies += 1
-        if copies == cut:
-            raise KeyboardInterrupt
-        copy(self, source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FilesystemBlobs, "copy", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            restore(tmp_path / "backup", home, replace=True)
+    with dies_at_copy(cut, monkeypatch):
+        restore(tmp_path / "backup", home, replace=True)
     with pytest.raises(Conflict) as caught:
         service_of(home)
     assert caught.value.code == "restore_unfinished"

@@ -7,7 +7,6 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,13 +24,11 @@ from atelier.service.handlers.context import Service
 from atelier.service.handlers.runs import read_artifact
 from atelier.service.incoming import Incoming
 from atelier.service.ownership import Orphan, find_orphans
-from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Outcome
 from atelier.storage import BlobStore, FilesystemBlobs, RunPaths
 from atelier.storage.objects import ObjectBlobs
 from atelier.storage.paths import upload_key
 from atelier.testing.samples import claimed, due_now, running
-from tests.service_driver import SETTINGS
 
 RUN = "r-aaaaaaaaaa"
 KEY = f"{RunPaths(RUN).checkpoint(1, 7, copy=1)}/a/model.pt"
@@ -111,12 +108,8 @@ def test_a_url_of_a_closed_attempt_leads_nowhere(tmp_path: Path) -> None:
 
 # -- the service's side -------------------------------------------------------------------------------------------
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """The parts of a service, none of which goes by itself."""
-    (tmp_path / "atelier.yaml").write_text(SETTINGS)
-    made = assemble(Plan(tmp_path), tmp_path / "service.sock", "token", _Idle(time.monotonic()))
-    yield made
-    made.store.close()
+def home(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 def agent(service: Service) -> AgentCaller:

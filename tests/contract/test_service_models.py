@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -17,23 +15,17 @@ from atelier.records import ModelFile, ModelVersion
 from atelier.service.handlers.context import Service
 from atelier.service.models import UNFINISHED_AGE
 from atelier.service.ownership import find_orphans
-from atelier.service.serving import Plan, _Idle, assemble
-from atelier.storage import FilesystemBlobs
 from atelier.storage.paths import model_key, upload_key
 from atelier.testing.invariants import broken
 from atelier.testing.samples import running
-from tests.service_driver import SETTINGS
+from tests.contract.writing_runs import dies_at_copy
 
 FOLDER = model_key("ann#1", "digits", 1)
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """The parts of a service, none of which goes by itself."""
-    (tmp_path / "atelier.yaml").write_text(SETTINGS)
-    made = assemble(Plan(tmp_path), tmp_path / "service.sock", "token", _Idle(time.monotonic()))
-    yield made
-    made.store.close()
+def home(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 def uploaded(service: Service, *contents: bytes) -> list[ModelFile]:
@@ -54,19 +46,8 @@ def publish(
 
 def die_at(monkeypatch: pytest.MonkeyPatch, service: Service, files: list[ModelFile], *, copy: int) -> None:
     """Publish, and have the service die at one of the copies."""
-    copies, as_before = 0, FilesystemBlobs.copy
-
-    def copy_or_die(self: FilesystemBlobs, source: str, target: str) -> None:
-        nonlocal copies
-        copies += 1
-        if copies == copy:
-            raise KeyboardInterrupt
-        as_before(self, source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FilesystemBlobs, "copy", copy_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            publish(service, files)
+    with dies_at_copy(copy, monkeypatch):
+        publish(service, files)
 
 
 @pytest.mark.parametrize("copy", [1, 2, 3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +16,13 @@ from sqlalchemy import event
 from atelier.records import RunState
 from atelier.service.app import create_app
 from atelier.service.handlers.context import Service
-from atelier.service.serving import Plan, _Idle, assemble
 from atelier.testing.samples import queued, running
 from atelier.wire import API, PREFIX
-from tests.service_driver import SETTINGS
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """The parts of a service, none of which goes by itself."""
-    (tmp_path / "atelier.yaml").write_text(SETTINGS)
-    made = assemble(Plan(tmp_path), tmp_path / "service.sock", "token", _Idle(time.monotonic()))
-    yield made
-    made.store.close()
+def home(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 @contextmanager

@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 from atelier.records import AttemptState, ModelFile
 from atelier.service.attempts import AgentCaller, FileReport, FinishReport
 from atelier.service.backups import restore
 from atelier.service.handlers.context import Service
 from atelier.service.serving import Plan, _Idle, assemble
 from atelier.service.store import Capacity, Quota
-from atelier.storage import RunPaths
+from atelier.storage import FilesystemBlobs, RunPaths
 from atelier.storage.paths import upload_key
 from atelier.testing.samples import new_run
 from tests.service_driver import SETTINGS
@@ -34,6 +36,24 @@ def service_of(home: Path) -> Service:
     if not (home / "atelier.yaml").exists():
         (home / "atelier.yaml").write_text(SETTINGS)
     return assemble(Plan(home), home / "service.sock", "token", _Idle(time.monotonic()))
+
+
+@contextmanager
+def dies_at_copy(nth: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have what is done inside die when it copies its nth blob."""
+    copies, copy = 0, FilesystemBlobs.copy
+
+    def copy_or_die(self: FilesystemBlobs, source: str, target: str) -> None:
+        nonlocal copies
+        copies += 1
+        if copies == nth:
+            raise KeyboardInterrupt
+        copy(self, source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemBlobs, "copy", copy_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from atelier.local.plain import open_regular
+
 NOTE_S = 1.0
 _DIGITS = 20
 
@@ -66,13 +68,8 @@ class WorkTime:
 def _noted(path: Path) -> float | None:
     """What a note says; None where there is none, or the code of the run has put something else there."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_regular(path) as stream:
+            text = stream.read(_DIGITS).decode("ascii", "replace")
     except OSError:
         return None
-    try:
-        text = os.read(descriptor, _DIGITS).decode("ascii", "replace")
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
     return float(text) if len(text) == _DIGITS and text.replace(".", "", 1).isdecimal() else None

@@ -122,12 +122,11 @@ async def _atelier_error(request: Request, problem: Exception) -> Response:
 
 async def _invalid_request(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, RequestValidationError)
-    faults = [
-        {"at": ".".join(str(part) for part in fault["loc"]), "problem": fault["msg"]} for fault in problem.errors()
-    ]
+    found = problem.errors()
+    faults = [{"at": ".".join(str(part) for part in fault["loc"]), "problem": fault["msg"]} for fault in found]
     error = RefusedInput(
         "bad_request",
-        f"The request is not as it must be: {in_words(problem.errors())}",
+        f"The request is not as it must be: {in_words(found)}",
         hint="Mend what is named above.",
         detail={"faults": faults[:50]},
     )
